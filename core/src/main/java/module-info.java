@@ -1,0 +1,7 @@
+/** Tensors, autograd, models, data, training, CUDA and the command line. */
+module dev.lanewise.core {
+  requires transitive dev.lanewise.simd;
+  requires info.picocli;
+  requires tools.jackson.core;
+  requires jtokkit;
+}
