@@ -5,7 +5,7 @@ import java.lang.foreign.MemorySegment;
 /**
  * A view of a row-major float matrix inside a segment.
  *
- * <p>Element {@code (i, j)} lies at element {@code offset + i * stride + j} of the segment, or, when {@code transposed},
+ * <p>Element {@code (i, j)} lies at element {@code offset + i * stride + j} of the segment, or, when {@code isTransposed},
  * at {@code offset + j * stride + i}. A view owns nothing and is cheap; keep it and use it again.
  *
  * @param segment memory that holds the elements; native or a float array, at any alignment
@@ -13,9 +13,9 @@ import java.lang.foreign.MemorySegment;
  * @param rows number of rows of the view
  * @param cols number of columns of the view
  * @param stride distance in floats between two stored rows (BLAS calls it leading dimension)
- * @param transposed whether the view is the transpose of what is stored
+ * @param isTransposed whether the view is the transpose of what is stored
  */
-public record Matrix(MemorySegment segment, long offset, int rows, int cols, long stride, boolean transposed) {
+public record Matrix(MemorySegment segment, long offset, int rows, int cols, long stride, boolean isTransposed) {
 
   /**
    * Checks the view against its segment.
@@ -24,8 +24,8 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
    *     reaches past the segment
    */
   public Matrix {
-    int storedRows = transposed ? cols : rows;
-    int storedCols = transposed ? rows : cols;
+    int storedRows = isTransposed ? cols : rows;
+    int storedCols = isTransposed ? rows : cols;
     if (rows < 0 || cols < 0 || offset < 0) {
       throw new IllegalArgumentException("negative shape or offset: " + rows + " x " + cols + " at " + offset);
     }
@@ -71,7 +71,7 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
    * @return a view of shape {@code [cols, rows]}
    */
   public Matrix transposed() {
-    return new Matrix(segment, offset, cols, rows, stride, !transposed);
+    return new Matrix(segment, offset, cols, rows, stride, !isTransposed);
   }
 
   /**
@@ -85,7 +85,7 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
     if (from < 0 || to < from || to > rows) {
       throw new IllegalArgumentException("rows " + from + " to " + to + " of " + rows);
     }
-    return new Matrix(segment, offset + (transposed ? from : from * stride), to - from, cols, stride, transposed);
+    return new Matrix(segment, offset + (isTransposed ? from : from * stride), to - from, cols, stride, isTransposed);
   }
 
   /**
@@ -99,6 +99,6 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
     if (from < 0 || to < from || to > cols) {
       throw new IllegalArgumentException("columns " + from + " to " + to + " of " + cols);
     }
-    return new Matrix(segment, offset + (transposed ? from * stride : from), rows, to - from, stride, transposed);
+    return new Matrix(segment, offset + (isTransposed ? from * stride : from), rows, to - from, stride, isTransposed);
   }
 }
