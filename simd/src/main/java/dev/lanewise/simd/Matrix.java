@@ -5,8 +5,9 @@ import java.lang.foreign.MemorySegment;
 /**
  * A view of a row-major float matrix inside a segment.
  *
- * <p>Element {@code (i, j)} lies at element {@code offset + i * stride + j} of the segment, or, when {@code isTransposed},
- * at {@code offset + j * stride + i}. A view owns nothing and is cheap; keep it and use it again.
+ * <p>Element {@code (i, j)} lies at element {@code offset + i * stride + j} of the segment, or,
+ * when {@code isTransposed}, at {@code offset + j * stride + i}. A view owns nothing and is cheap;
+ * keep it and use it again.
  *
  * @param segment memory that holds the elements; native or a float array, at any alignment
  * @param offset first element of the view, counted in floats from the segment's start
@@ -15,29 +16,40 @@ import java.lang.foreign.MemorySegment;
  * @param stride distance in floats between two stored rows (BLAS calls it leading dimension)
  * @param isTransposed whether the view is the transpose of what is stored
  */
-public record Matrix(MemorySegment segment, long offset, int rows, int cols, long stride, boolean isTransposed) {
+public record Matrix(
+    MemorySegment segment, long offset, int rows, int cols, long stride, boolean isTransposed) {
 
   /**
    * Checks the view against its segment.
    *
-   * @throws IllegalArgumentException if a dimension is negative, the stride is shorter than a stored row, or the view
-   *     reaches past the segment
+   * @throws IllegalArgumentException if a dimension is negative, the stride is shorter than a
+   *     stored row, or the view reaches past the segment
    */
   public Matrix {
     int storedRows = isTransposed ? cols : rows;
     int storedCols = isTransposed ? rows : cols;
     if (rows < 0 || cols < 0 || offset < 0) {
-      throw new IllegalArgumentException("negative shape or offset: " + rows + " x " + cols + " at " + offset);
+      throw new IllegalArgumentException(
+          "negative shape or offset: " + rows + " x " + cols + " at " + offset);
     }
     if (stride < storedCols) {
-      throw new IllegalArgumentException("stride " + stride + " is shorter than a stored row of " + storedCols);
+      throw new IllegalArgumentException(
+          "stride " + stride + " is shorter than a stored row of " + storedCols);
     }
     if (storedRows > 0 && storedCols > 0) {
       long room = segment.byteSize() / Float.BYTES - offset - storedCols;
       if (room < 0 || (stride > 0 && room / stride < storedRows - 1)) {
         throw new IllegalArgumentException(
-            rows + " x " + cols + " matrix of stride " + stride + " at element " + offset
-                + " does not fit in a segment of " + segment.byteSize() / Float.BYTES + " floats");
+            rows
+                + " x "
+                + cols
+                + " matrix of stride "
+                + stride
+                + " at element "
+                + offset
+                + " does not fit in a segment of "
+                + segment.byteSize() / Float.BYTES
+                + " floats");
       }
     }
   }
@@ -85,7 +97,13 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
     if (from < 0 || to < from || to > rows) {
       throw new IllegalArgumentException("rows " + from + " to " + to + " of " + rows);
     }
-    return new Matrix(segment, offset + (isTransposed ? from : from * stride), to - from, cols, stride, isTransposed);
+    return new Matrix(
+        segment,
+        offset + (isTransposed ? from : from * stride),
+        to - from,
+        cols,
+        stride,
+        isTransposed);
   }
 
   /**
@@ -99,6 +117,12 @@ public record Matrix(MemorySegment segment, long offset, int rows, int cols, lon
     if (from < 0 || to < from || to > cols) {
       throw new IllegalArgumentException("columns " + from + " to " + to + " of " + cols);
     }
-    return new Matrix(segment, offset + (isTransposed ? from * stride : from), rows, to - from, stride, isTransposed);
+    return new Matrix(
+        segment,
+        offset + (isTransposed ? from * stride : from),
+        rows,
+        to - from,
+        stride,
+        isTransposed);
   }
 }
