@@ -4,4 +4,6 @@ module dev.lanewise.core {
   requires info.picocli;
   requires tools.jackson.core;
   requires jtokkit;
+
+  exports dev.lanewise.core.base;
 }

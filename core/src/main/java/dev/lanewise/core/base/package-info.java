@@ -1,0 +1,2 @@
+/** The few types that every other package may use. */
+package dev.lanewise.core.base;
