@@ -5,5 +5,6 @@ module dev.lanewise.core {
   requires tools.jackson.core;
   requires jtokkit;
 
+  exports dev.lanewise.core.backend;
   exports dev.lanewise.core.base;
 }
