@@ -1,0 +1,232 @@
+package dev.lanewise.simd;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * The checks of the public doors. Each throws {@link IllegalArgumentException} in words before
+ * anything is written; kernels behind the doors check nothing.
+ */
+final class Checks {
+  /**
+   * A thread that never runs, to ask whether a segment is open to threads other than the caller.
+   */
+  private static final Thread OTHER = new Thread(() -> {}, "lanewise-never-started");
+
+  private Checks() {}
+
+  /**
+   * Refuses a segment unless every worker may read {@code count} elements from element {@code
+   * offset}.
+   *
+   * @param name what the caller calls the segment
+   * @param elementBytes bytes in an element
+   */
+  static void readable(
+      String name, MemorySegment segment, long offset, long count, int elementBytes) {
+    if (segment == null) {
+      throw new IllegalArgumentException(name + " is null");
+    }
+    if (offset < 0 || count < 0) {
+      throw new IllegalArgumentException(
+          name + ": negative offset or length, " + count + " elements at " + offset);
+    }
+    long room = segment.byteSize() / elementBytes;
+    if (count > room || offset > room - count) {
+      throw new IllegalArgumentException(
+          name
+              + ": "
+              + count
+              + " elements at "
+              + offset
+              + " do not fit in a segment of "
+              + room
+              + " elements");
+    }
+    accessible(name, segment);
+  }
+
+  /** As {@link #readable} for floats. */
+  static void readable(String name, MemorySegment segment, long offset, long floats) {
+    readable(name, segment, offset, floats, Float.BYTES);
+  }
+
+  /** As {@link #readable}, and the segment may be written. */
+  static void writable(
+      String name, MemorySegment segment, long offset, long count, int elementBytes) {
+    readable(name, segment, offset, count, elementBytes);
+    if (segment.isReadOnly()) {
+      throw new IllegalArgumentException(name + " is written but its segment is read-only");
+    }
+  }
+
+  /** As {@link #writable} for floats. */
+  static void writable(String name, MemorySegment segment, long offset, long floats) {
+    writable(name, segment, offset, floats, Float.BYTES);
+  }
+
+  /** Refuses a matrix that the workers may not read. Its bounds were checked when it was made. */
+  static void readable(String name, Matrix matrix) {
+    if (matrix == null) {
+      throw new IllegalArgumentException(name + " is null");
+    }
+    accessible(name, matrix.segment());
+  }
+
+  /** Refuses a matrix that the workers may not write. Its bounds were checked when it was made. */
+  static void writable(String name, Matrix matrix) {
+    readable(name, matrix);
+    if (matrix.segment().isReadOnly()) {
+      throw new IllegalArgumentException(name + " is written but its segment is read-only");
+    }
+    if (overlapsItself(matrix)) {
+      throw new IllegalArgumentException(
+          name + " is written but its rows overlap: stride " + matrix.stride());
+    }
+  }
+
+  private static boolean overlapsItself(Matrix m) {
+    int storedRows = m.isTransposed() ? m.cols() : m.rows();
+    int storedCols = m.isTransposed() ? m.rows() : m.cols();
+    return storedRows > 1 && m.stride() < storedCols;
+  }
+
+  private static void accessible(String name, MemorySegment segment) {
+    if (!segment.scope().isAlive()) {
+      throw new IllegalArgumentException(name + ": its arena is closed");
+    }
+    if (!segment.isAccessibleBy(OTHER)) {
+      throw new IllegalArgumentException(
+          name
+              + ": its arena is confined to one thread, which worker threads cannot read; use a"
+              + " shared, automatic or global arena");
+    }
+  }
+
+  /** Floats from the first to past the last element of a matrix, gaps between rows included. */
+  static long extent(Matrix m) {
+    return m.isTransposed()
+        ? extent(m.cols(), m.rows(), m.stride())
+        : extent(m.rows(), m.cols(), m.stride());
+  }
+
+  /** Floats from the first to past the last element of stored rows, gaps included. */
+  static long extent(long rows, long cols, long stride) {
+    return rows == 0 || cols == 0 ? 0 : Math.addExact(Math.multiplyExact(rows - 1, stride), cols);
+  }
+
+  /**
+   * Refuses an output that shares memory with another operand. Offsets and counts are in elements
+   * of their own size.
+   */
+  static void disjoint(
+      String outName,
+      MemorySegment out,
+      long outOffset,
+      long outCount,
+      int outBytes,
+      String name,
+      MemorySegment other,
+      long offset,
+      long count,
+      int bytes) {
+    if (overlap(
+        out, outOffset * outBytes, outCount * outBytes, other, offset * bytes, count * bytes)) {
+      throw new IllegalArgumentException(outName + " is written but shares memory with " + name);
+    }
+  }
+
+  /** As {@link #disjoint} for floats. */
+  static void disjoint(
+      String outName,
+      MemorySegment out,
+      long outOffset,
+      long outFloats,
+      String name,
+      MemorySegment other,
+      long offset,
+      long floats) {
+    disjoint(
+        outName, out, outOffset, outFloats, Float.BYTES, name, other, offset, floats, Float.BYTES);
+  }
+
+  /**
+   * Refuses an output that overlaps another region, unless both are exactly the same floats: for
+   * kernels that may run in place.
+   */
+  static void disjointOrSame(
+      String outName,
+      MemorySegment out,
+      long outOffset,
+      long outFloats,
+      String name,
+      MemorySegment other,
+      long offset,
+      long floats) {
+    if (outFloats == floats
+        && out.isNative() == other.isNative()
+        && out.address() + outOffset * Float.BYTES == other.address() + offset * Float.BYTES
+        && (out.isNative() || out.heapBase().equals(other.heapBase()))) {
+      return;
+    }
+    disjoint(outName, out, outOffset, outFloats, name, other, offset, floats);
+  }
+
+  /**
+   * Refuses an output matrix that shares memory with another operand. Two blocks of columns of one
+   * wider matrix interleave without sharing an element, and pass.
+   */
+  static void disjoint(String outName, Matrix out, String name, Matrix other) {
+    long outFloats = extent(out);
+    long floats = extent(other);
+    if (!overlap(
+        out.segment(),
+        out.offset() * Float.BYTES,
+        outFloats * Float.BYTES,
+        other.segment(),
+        other.offset() * Float.BYTES,
+        floats * Float.BYTES)) {
+      return;
+    }
+    if (!interleaved(out, other)) {
+      throw new IllegalArgumentException(outName + " is written but shares memory with " + name);
+    }
+  }
+
+  /** Whether two views of the same stride occupy different columns of every stored row. */
+  private static boolean interleaved(Matrix a, Matrix b) {
+    long stride = a.stride();
+    if (stride != b.stride() || stride == 0) {
+      return false;
+    }
+    long apart =
+        (b.segment().address() + b.offset() * Float.BYTES)
+            - (a.segment().address() + a.offset() * Float.BYTES);
+    if (apart % Float.BYTES != 0) {
+      return false;
+    }
+    long gap = Math.floorMod(apart / Float.BYTES, stride);
+    int aCols = a.isTransposed() ? a.rows() : a.cols();
+    int bCols = b.isTransposed() ? b.rows() : b.cols();
+    return gap >= aCols && stride - gap >= bCols;
+  }
+
+  private static boolean overlap(
+      MemorySegment a, long aFrom, long aBytes, MemorySegment b, long bFrom, long bBytes) {
+    if (aBytes == 0 || bBytes == 0 || a.isNative() != b.isNative()) {
+      return false;
+    }
+    if (!a.isNative() && mayDiffer(a, b)) {
+      return false;
+    }
+    long aStart = a.address() + aFrom;
+    long bStart = b.address() + bFrom;
+    return aStart < bStart + bBytes && bStart < aStart + aBytes;
+  }
+
+  /** A read-only heap segment does not tell its array; it is taken as the same to be safe. */
+  private static boolean mayDiffer(MemorySegment a, MemorySegment b) {
+    return a.heapBase().isPresent()
+        && b.heapBase().isPresent()
+        && a.heapBase().get() != b.heapBase().get();
+  }
+}

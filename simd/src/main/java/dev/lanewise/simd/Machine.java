@@ -1,0 +1,94 @@
+package dev.lanewise.simd;
+
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/**
+ * What varies with the machine, chosen once when the class loads.
+ *
+ * <p>The system property {@code lanewise.simd.width} (128, 256 or 512) forces the vector width;
+ * without it the JVM's preferred width is taken. One width serves the whole process, because code
+ * of two widths in one JVM spoils the compiler's profiles for both.
+ */
+public final class Machine {
+  private static final String WIDTH_PROPERTY = "lanewise.simd.width";
+  private static final Logger LOG = System.getLogger("dev.lanewise.simd");
+
+  /** Float vectors; every kernel uses this species and those derived from it, no other. */
+  static final VectorSpecies<Float> F = chooseSpecies();
+
+  /** Integers, as many lanes as {@link #F}. */
+  static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
+
+  /** Shorts, as many lanes as {@link #F}, hence in a vector of half the width. */
+  static final VectorSpecies<Short> S =
+      VectorSpecies.of(short.class, VectorShape.forBitSize(F.vectorBitSize() / 2));
+
+  /** Floats in a vector. */
+  static final int LANES = F.length();
+
+  /** Bytes in a vector. */
+  static final int VECTOR_BYTES = LANES * Float.BYTES;
+
+  static {
+    Jit.prepare();
+    LOG.log(Level.DEBUG, Machine::describe);
+  }
+
+  private Machine() {}
+
+  private static VectorSpecies<Float> chooseSpecies() {
+    int preferred = Math.clamp(FloatVector.SPECIES_PREFERRED.vectorBitSize(), 128, 512);
+    String forced = System.getProperty(WIDTH_PROPERTY);
+    int bits = forced == null ? preferred : forcedBits(forced);
+    if (bits > preferred) {
+      LOG.log(
+          Level.WARNING,
+          "{0}={1} is wider than this machine''s vectors of {2} bits: kernels will be very slow",
+          WIDTH_PROPERTY,
+          bits,
+          preferred);
+    }
+    return VectorSpecies.of(float.class, VectorShape.forBitSize(bits));
+  }
+
+  private static int forcedBits(String text) {
+    return switch (text) {
+      case "128" -> 128;
+      case "256" -> 256;
+      case "512" -> 512;
+      default ->
+          throw new IllegalArgumentException(
+              WIDTH_PROPERTY + " is " + text + "; it may be 128, 256 or 512");
+    };
+  }
+
+  /**
+   * The width of the vectors that every kernel of this process uses.
+   *
+   * @return 128, 256 or 512
+   */
+  public static int vectorBits() {
+    return VECTOR_BYTES * Byte.SIZE;
+  }
+
+  /**
+   * The choices of this process in one line.
+   *
+   * @return a line for a log or a report
+   */
+  public static String describe() {
+    String forced = System.getProperty(WIDTH_PROPERTY);
+    return "vectors of %d bits (%s), %d threads, %s %s, Java %s"
+        .formatted(
+            vectorBits(),
+            forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
+            Workers.threads(),
+            System.getProperty("os.name"),
+            System.getProperty("os.arch"),
+            Runtime.version().feature());
+  }
+}

@@ -1,0 +1,84 @@
+package dev.lanewise.simd;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReferenceArray;
+
+/**
+ * Native working memory that outlives the call that needs it: taken, used by any thread, released
+ * and used again. Contents are undefined when taken. Nothing is ever returned to the system, so the
+ * memory held is the most that was in use at once.
+ */
+final class Scratch implements AutoCloseable {
+  private static final int SMALLEST_SHIFT = 12;
+  private static final int CLASSES = 36;
+  private static final int KEPT = 64;
+  private static final long ALIGNMENT = 64;
+  private static final AtomicLong HELD = new AtomicLong();
+  private static final AtomicReferenceArray<Scratch> FREE =
+      new AtomicReferenceArray<>(CLASSES * KEPT);
+
+  /** At least as many bytes as asked for, on a cache line's boundary. */
+  final MemorySegment segment;
+
+  private final int sizeClass;
+
+  private Scratch(int sizeClass) {
+    long bytes = bytesOf(sizeClass);
+    this.segment = Arena.global().allocate(bytes, ALIGNMENT);
+    this.sizeClass = sizeClass;
+    HELD.addAndGet(bytes);
+  }
+
+  /**
+   * Takes a piece of memory.
+   *
+   * @param bytes how much is needed
+   */
+  static Scratch take(long bytes) {
+    int sizeClass = classOf(bytes);
+    int first = sizeClass * KEPT;
+    for (int i = first; i < first + KEPT; i++) {
+      if (FREE.getPlain(i) != null) {
+        Scratch spare = FREE.getAndSet(i, null);
+        if (spare != null) {
+          return spare;
+        }
+      }
+    }
+    return new Scratch(sizeClass);
+  }
+
+  /** Bytes that scratch memory holds in this process, in use or free. */
+  static long heldBytes() {
+    return HELD.get();
+  }
+
+  /** Gives the memory back. It must not be touched afterwards. */
+  @Override
+  public void close() {
+    int first = sizeClass * KEPT;
+    for (int i = first; i < first + KEPT; i++) {
+      if (FREE.getPlain(i) == null && FREE.compareAndSet(i, null, this)) {
+        return;
+      }
+    }
+    throw new IllegalStateException("more than " + KEPT + " pieces of scratch memory in use");
+  }
+
+  /** Classes step by halves of a power of two: 4, 6, 8, 12, 16 KiB and so on. */
+  private static int classOf(long bytes) {
+    for (int c = 0; c < CLASSES; c++) {
+      if (bytes <= bytesOf(c)) {
+        return c;
+      }
+    }
+    throw new IllegalArgumentException("scratch memory of " + bytes + " bytes is too large");
+  }
+
+  private static long bytesOf(int sizeClass) {
+    long power = 1L << (SMALLEST_SHIFT + (sizeClass >> 1));
+    return (sizeClass & 1) == 0 ? power : power + (power >> 1);
+  }
+}
