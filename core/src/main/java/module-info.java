@@ -1,10 +1,12 @@
 /** Tensors, autograd, models, data, training, CUDA and the command line. */
 module dev.lanewise.core {
   requires transitive dev.lanewise.simd;
+  requires jdk.incubator.vector;
   requires info.picocli;
   requires tools.jackson.core;
   requires jtokkit;
 
   exports dev.lanewise.core.backend;
   exports dev.lanewise.core.base;
+  exports dev.lanewise.core.machine;
 }

@@ -1,0 +1,51 @@
+package dev.lanewise.core.machine;
+
+/**
+ * What the machine can do at most, measured by {@link MachineProbe}: no kernel can be faster.
+ *
+ * <p>Rates of memory are counted in the bytes that the program names (copy reads 4 and writes 4
+ * bytes a float), as STREAM does; a plain store also reads the line it fills, so that the bus moves
+ * more than is counted.
+ *
+ * @param vectorBits width of the vectors that were used
+ * @param threads number of threads of {@link #all}
+ * @param one the rates of one thread alone
+ * @param all the rates of all threads together
+ */
+public record MachineLimits(int vectorBits, int threads, Rates one, Rates all) {
+
+  /**
+   * The rates of a number of threads together.
+   *
+   * @param fma fused multiply-adds of 32-bit floats
+   * @param read reading arrays much larger than the caches
+   * @param copy copying between such arrays
+   * @param triad {@code a = b + s * c} over such arrays
+   * @param update {@code a = s * a + t} in place over such an array
+   */
+  public record Rates(Rate fma, Rate read, Rate copy, Rate triad, Rate update) {}
+
+  /**
+   * A rate over several windows of time.
+   *
+   * @param best the fastest window: the limit
+   * @param median the window in the middle: what the machine gave while it was measured
+   * @param unit {@code GFLOP/s} or {@code GB/s}, powers of ten
+   */
+  public record Rate(double best, double median, String unit) {
+    @Override
+    public String toString() {
+      return "%.1f %s (median %.1f)".formatted(best, unit, median);
+    }
+  }
+
+  /**
+   * The rates for a number of threads.
+   *
+   * @param count 1, or any other number for those of all threads
+   * @return {@link #one} or {@link #all}
+   */
+  public Rates of(int count) {
+    return count == 1 ? one : all;
+  }
+}
