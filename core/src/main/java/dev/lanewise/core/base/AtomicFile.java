@@ -1,0 +1,81 @@
+package dev.lanewise.core.base;
+
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.util.UUID;
+
+/** Files that appear complete or not at all, even when the power fails meanwhile. */
+public final class AtomicFile {
+  /** Writes a file's bytes. */
+  @FunctionalInterface
+  public interface Content {
+    /**
+     * Writes everything to the channel, which stands at the start of an empty file.
+     *
+     * @throws IOException if writing fails
+     */
+    void writeTo(FileChannel channel) throws IOException;
+  }
+
+  private AtomicFile() {}
+
+  /**
+   * Writes a file under a temporary name beside it, forces it to disk, and renames it over the old
+   * one. When anything fails, the old file stays and the temporary one is removed.
+   *
+   * @param path the file
+   * @param content writes the bytes
+   * @throws InputException if the file cannot be written
+   */
+  public static void write(Path path, Content content) {
+    Path target = path.toAbsolutePath();
+    Path folder = target.getParent();
+    Path temporary = null;
+    try {
+      if (folder == null || Files.isDirectory(target)) {
+        throw new IOException("is a folder");
+      }
+      // Not Files.createTempFile: its files are closed to everyone but their owner.
+      temporary = folder.resolve("." + target.getFileName() + "." + UUID.randomUUID() + ".tmp");
+      try (FileChannel channel =
+          FileChannel.open(temporary, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW)) {
+        content.writeTo(channel);
+        channel.force(true);
+      }
+      move(temporary, target);
+      temporary = null;
+      forceFolder(folder);
+    } catch (IOException e) {
+      throw new InputException("Cannot write " + path + " (" + Failures.describe(e) + ").", e);
+    } finally {
+      if (temporary != null) {
+        try {
+          Files.deleteIfExists(temporary);
+        } catch (IOException e) {
+          // The failure on its way to the caller matters more than a file left behind.
+        }
+      }
+    }
+  }
+
+  private static void move(Path from, Path to) throws IOException {
+    try {
+      Files.move(from, to, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+    } catch (AtomicMoveNotSupportedException e) {
+      Files.move(from, to, StandardCopyOption.REPLACE_EXISTING);
+    }
+  }
+
+  private static void forceFolder(Path folder) {
+    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+      channel.force(true);
+    } catch (IOException e) {
+      // Some systems cannot open folders; there the rename is as durable as the system makes it.
+    }
+  }
+}

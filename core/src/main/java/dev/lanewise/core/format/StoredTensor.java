@@ -1,0 +1,198 @@
+package dev.lanewise.core.format;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.Objects;
+
+/**
+ * A tensor as it lies in a file: row-major, without gaps, little-endian.
+ *
+ * @param type type of the elements
+ * @param shape sizes, outermost first; empty for a single number
+ * @param data exactly the bytes of the elements; may be a part of a mapped file and read-only
+ */
+public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfDouble DOUBLE =
+      ValueLayout.JAVA_DOUBLE_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfShort SHORT =
+      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfInt INT =
+      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfLong LONG =
+      ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+  /**
+   * Checks that shape and data fit each other.
+   *
+   * @throws IllegalArgumentException if a size is negative or the data is of another size
+   */
+  public StoredTensor {
+    Objects.requireNonNull(type, "type");
+    shape = shape.clone();
+    long bytes = byteSize(type, shape);
+    if (bytes != data.byteSize()) {
+      throw new IllegalArgumentException(
+          "A tensor "
+              + type
+              + Arrays.toString(shape)
+              + " takes "
+              + bytes
+              + " bytes, but its data has "
+              + data.byteSize()
+              + ".");
+    }
+  }
+
+  /** A float32 tensor over the given data. */
+  public static StoredTensor float32(MemorySegment data, long... shape) {
+    return new StoredTensor(ElementType.F32, shape, data);
+  }
+
+  /** The sizes, outermost first, as a fresh array. */
+  @Override
+  public long[] shape() {
+    return shape.clone();
+  }
+
+  /** Number of elements. */
+  public long elements() {
+    return data.byteSize() / type.bytes();
+  }
+
+  /**
+   * Copies the elements to float32, rounding doubles to nearest.
+   *
+   * @param out as many float32 elements as the tensor has
+   * @throws IllegalArgumentException if the sizes differ or the type is not floating point of 16
+   *     bits or more
+   */
+  public void copyToFloat32(MemorySegment out) {
+    long n = elements();
+    if (out.byteSize() != n * Float.BYTES) {
+      throw new IllegalArgumentException(
+          "A tensor of "
+              + n
+              + " elements cannot be copied to "
+              + out.byteSize() / Float.BYTES
+              + " float32 elements.");
+    }
+    switch (type) {
+      case F32 -> MemorySegment.copy(data, FLOAT, 0, out, ValueLayout.JAVA_FLOAT_UNALIGNED, 0, n);
+      case F64, F16, BF16 -> {
+        for (long i = 0; i < n; i++) {
+          out.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * Float.BYTES, (float) asDouble(i));
+        }
+      }
+      default -> throw notANumber("a floating point number");
+    }
+  }
+
+  /** The elements as float32, in the same order; see {@link #copyToFloat32}. */
+  public float[] toFloats() {
+    float[] out = new float[length()];
+    copyToFloat32(MemorySegment.ofArray(out));
+    return out;
+  }
+
+  /**
+   * The elements as doubles, in the same order.
+   *
+   * @throws IllegalArgumentException if the type is 8 bit floating point
+   */
+  public double[] toDoubles() {
+    double[] out = new double[length()];
+    for (int i = 0; i < out.length; i++) {
+      out[i] = asDouble(i);
+    }
+    return out;
+  }
+
+  /**
+   * The elements as integers, in the same order.
+   *
+   * @throws IllegalArgumentException if the type is not an integer or BOOL
+   */
+  public long[] toLongs() {
+    long[] out = new long[length()];
+    for (int i = 0; i < out.length; i++) {
+      out[i] = asLong(i);
+    }
+    return out;
+  }
+
+  private double asDouble(long i) {
+    return switch (type) {
+      case F32 -> data.get(FLOAT, i * 4);
+      case F64 -> data.get(DOUBLE, i * 8);
+      case F16 -> Float.float16ToFloat(data.get(SHORT, i * 2));
+      case BF16 -> Float.intBitsToFloat(data.get(SHORT, i * 2) << 16);
+      case F8_E4M3, F8_E5M2 -> throw notANumber("a number that Lanewise computes with");
+      default -> asLong(i);
+    };
+  }
+
+  private long asLong(long i) {
+    return switch (type) {
+      case I64, U64 -> data.get(LONG, i * 8);
+      case I32 -> data.get(INT, i * 4);
+      case U32 -> data.get(INT, i * 4) & 0xffffffffL;
+      case I16 -> data.get(SHORT, i * 2);
+      case U16 -> data.get(SHORT, i * 2) & 0xffffL;
+      case I8 -> data.get(ValueLayout.JAVA_BYTE, i);
+      case U8, BOOL -> data.get(ValueLayout.JAVA_BYTE, i) & 0xffL;
+      default -> throw notANumber("an integer");
+    };
+  }
+
+  private int length() {
+    if (elements() > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException(
+          elements() + " elements do not fit a Java array; use copyToFloat32.");
+    }
+    return (int) elements();
+  }
+
+  private IllegalArgumentException notANumber(String wanted) {
+    return new IllegalArgumentException("The element type " + type + " is not " + wanted + ".");
+  }
+
+  /** Bytes of a tensor; throws IllegalArgumentException for a negative size or beyond 2^63. */
+  static long byteSize(ElementType type, long[] shape) {
+    try {
+      long bytes = type.bytes();
+      for (long size : shape) {
+        if (size < 0) {
+          throw new IllegalArgumentException(
+              "A size in " + Arrays.toString(shape) + " is negative.");
+        }
+        bytes = Math.multiplyExact(bytes, size);
+      }
+      return bytes;
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException(
+          "A tensor " + Arrays.toString(shape) + " has more than 2^63 bytes.", e);
+    }
+  }
+
+  @Override
+  public boolean equals(Object other) {
+    return other instanceof StoredTensor that
+        && type == that.type
+        && Arrays.equals(shape, that.shape)
+        && data.mismatch(that.data) == -1;
+  }
+
+  @Override
+  public int hashCode() {
+    return 31 * type.hashCode() + Arrays.hashCode(shape);
+  }
+
+  @Override
+  public String toString() {
+    return type + Arrays.toString(shape);
+  }
+}
