@@ -1,0 +1,777 @@
+package dev.lanewise.simd;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorSpecies;
+
+/**
+ * Products of small blocks that lie in one piece of scratch memory: {@code C = A B} or {@code C +=
+ * A B}, where C is a register tile of {@link #ROWS} rows and one or two vectors. All offsets and
+ * steps are in bytes.
+ *
+ * <p>A tile keeps its sums in local variables and is written out by hand, because the compiler
+ * keeps neither arrays of vectors nor vectors that cross a call in registers.
+ */
+final class AttentionTiles {
+  /**
+   * Bytes between rows of a block whose single elements are read as factors. A constant, so that a
+   * tile's rows are reached from one register; no power of two, so that they fall on different sets
+   * of the cache.
+   */
+  static final long LD = 1088;
+
+  /** Floats of a block's row that may be used. */
+  static final int LD_FLOATS = 256;
+
+  /**
+   * Rows of a tile: with two vectors a row, 24 sums fill 32 vector registers and 12 fill 16. Only
+   * 512-bit vectors and those of AArch64 are sure to have 32.
+   */
+  static final int ROWS =
+      Machine.LANES == 16 || System.getProperty("os.arch").equals("aarch64") ? 12 : 6;
+
+  private static final VectorSpecies<Float> F = Machine.F;
+  private static final long V = Machine.VECTOR_BYTES;
+  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+
+  private AttentionTiles() {}
+
+  /**
+   * A tile of two vectors a row; A has its rows {@link #LD} apart.
+   *
+   * @param depth length of the sums: columns of A and rows of B
+   * @param add whether to add to C
+   */
+  static void byRows(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    if (ROWS == 12) {
+      rows12x2(s, a, bs, b, bStep, c, cStep, depth, add);
+    } else {
+      rows6x2(s, a, bs, b, bStep, c, cStep, depth, add);
+    }
+  }
+
+  /** As {@link #byRows} with one vector a row. */
+  static void byRowsHalf(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    if (ROWS == 12) {
+      rows12x1(s, a, bs, b, bStep, c, cStep, depth, add);
+    } else {
+      rows6x1(s, a, bs, b, bStep, c, cStep, depth, add);
+    }
+  }
+
+  /** A tile of two vectors a row; A is stored transposed, the rows of that {@code aStep} apart. */
+  static void byColumns(
+      MemorySegment s,
+      long a,
+      long aStep,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    if (ROWS == 12) {
+      columns12x2(s, a, aStep, bs, b, bStep, c, cStep, depth, add);
+    } else {
+      columns6x2(s, a, aStep, bs, b, bStep, c, cStep, depth, add);
+    }
+  }
+
+  private static void rows12x2(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c0x1 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c1x1 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c2x1 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c3x1 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c4x1 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector c5x1 = FloatVector.zero(F);
+    FloatVector c6x0 = FloatVector.zero(F);
+    FloatVector c6x1 = FloatVector.zero(F);
+    FloatVector c7x0 = FloatVector.zero(F);
+    FloatVector c7x1 = FloatVector.zero(F);
+    FloatVector c8x0 = FloatVector.zero(F);
+    FloatVector c8x1 = FloatVector.zero(F);
+    FloatVector c9x0 = FloatVector.zero(F);
+    FloatVector c9x1 = FloatVector.zero(F);
+    FloatVector c10x0 = FloatVector.zero(F);
+    FloatVector c10x1 = FloatVector.zero(F);
+    FloatVector c11x0 = FloatVector.zero(F);
+    FloatVector c11x1 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+      long ai = a + i * 4L;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      c0x1 = a0.fma(b1, c0x1);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
+      c1x0 = a1.fma(b0, c1x0);
+      c1x1 = a1.fma(b1, c1x1);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
+      c2x0 = a2.fma(b0, c2x0);
+      c2x1 = a2.fma(b1, c2x1);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
+      c3x0 = a3.fma(b0, c3x0);
+      c3x1 = a3.fma(b1, c3x1);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
+      c4x0 = a4.fma(b0, c4x0);
+      c4x1 = a4.fma(b1, c4x1);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
+      c5x0 = a5.fma(b0, c5x0);
+      c5x1 = a5.fma(b1, c5x1);
+      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 6 * LD));
+      c6x0 = a6.fma(b0, c6x0);
+      c6x1 = a6.fma(b1, c6x1);
+      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 7 * LD));
+      c7x0 = a7.fma(b0, c7x0);
+      c7x1 = a7.fma(b1, c7x1);
+      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8 * LD));
+      c8x0 = a8.fma(b0, c8x0);
+      c8x1 = a8.fma(b1, c8x1);
+      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 9 * LD));
+      c9x0 = a9.fma(b0, c9x0);
+      c9x1 = a9.fma(b1, c9x1);
+      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 10 * LD));
+      c10x0 = a10.fma(b0, c10x0);
+      c10x1 = a10.fma(b1, c10x1);
+      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
+      c11x0 = a11.fma(b0, c11x0);
+      c11x1 = a11.fma(b1, c11x1);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c0x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c1x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c2x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c3x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c4x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c5x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c6x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c6x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c7x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c7x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c8x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c8x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c9x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c9x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c10x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c10x1
+          .add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c11x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c11x1
+          .add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c0x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c1x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c2x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c3x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c4x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+      c5x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c6x0.intoMemorySegment(s, c, ORDER);
+      c6x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c7x0.intoMemorySegment(s, c, ORDER);
+      c7x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c8x0.intoMemorySegment(s, c, ORDER);
+      c8x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c9x0.intoMemorySegment(s, c, ORDER);
+      c9x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c10x0.intoMemorySegment(s, c, ORDER);
+      c10x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c11x0.intoMemorySegment(s, c, ORDER);
+      c11x1.intoMemorySegment(s, c + V, ORDER);
+    }
+  }
+
+  private static void rows12x1(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector c6x0 = FloatVector.zero(F);
+    FloatVector c7x0 = FloatVector.zero(F);
+    FloatVector c8x0 = FloatVector.zero(F);
+    FloatVector c9x0 = FloatVector.zero(F);
+    FloatVector c10x0 = FloatVector.zero(F);
+    FloatVector c11x0 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      long ai = a + i * 4L;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
+      c1x0 = a1.fma(b0, c1x0);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
+      c2x0 = a2.fma(b0, c2x0);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
+      c3x0 = a3.fma(b0, c3x0);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
+      c4x0 = a4.fma(b0, c4x0);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
+      c5x0 = a5.fma(b0, c5x0);
+      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 6 * LD));
+      c6x0 = a6.fma(b0, c6x0);
+      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 7 * LD));
+      c7x0 = a7.fma(b0, c7x0);
+      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8 * LD));
+      c8x0 = a8.fma(b0, c8x0);
+      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 9 * LD));
+      c9x0 = a9.fma(b0, c9x0);
+      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 10 * LD));
+      c10x0 = a10.fma(b0, c10x0);
+      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
+      c11x0 = a11.fma(b0, c11x0);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c6x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c7x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c8x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c9x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c10x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c11x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c6x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c7x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c8x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c9x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c10x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c11x0.intoMemorySegment(s, c, ORDER);
+    }
+  }
+
+  private static void columns12x2(
+      MemorySegment s,
+      long a,
+      long aStep,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c0x1 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c1x1 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c2x1 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c3x1 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c4x1 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector c5x1 = FloatVector.zero(F);
+    FloatVector c6x0 = FloatVector.zero(F);
+    FloatVector c6x1 = FloatVector.zero(F);
+    FloatVector c7x0 = FloatVector.zero(F);
+    FloatVector c7x1 = FloatVector.zero(F);
+    FloatVector c8x0 = FloatVector.zero(F);
+    FloatVector c8x1 = FloatVector.zero(F);
+    FloatVector c9x0 = FloatVector.zero(F);
+    FloatVector c9x1 = FloatVector.zero(F);
+    FloatVector c10x0 = FloatVector.zero(F);
+    FloatVector c10x1 = FloatVector.zero(F);
+    FloatVector c11x0 = FloatVector.zero(F);
+    FloatVector c11x1 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+      long ai = a + i * aStep;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      c0x1 = a0.fma(b1, c0x1);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4));
+      c1x0 = a1.fma(b0, c1x0);
+      c1x1 = a1.fma(b1, c1x1);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8));
+      c2x0 = a2.fma(b0, c2x0);
+      c2x1 = a2.fma(b1, c2x1);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 12));
+      c3x0 = a3.fma(b0, c3x0);
+      c3x1 = a3.fma(b1, c3x1);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 16));
+      c4x0 = a4.fma(b0, c4x0);
+      c4x1 = a4.fma(b1, c4x1);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
+      c5x0 = a5.fma(b0, c5x0);
+      c5x1 = a5.fma(b1, c5x1);
+      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 24));
+      c6x0 = a6.fma(b0, c6x0);
+      c6x1 = a6.fma(b1, c6x1);
+      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 28));
+      c7x0 = a7.fma(b0, c7x0);
+      c7x1 = a7.fma(b1, c7x1);
+      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 32));
+      c8x0 = a8.fma(b0, c8x0);
+      c8x1 = a8.fma(b1, c8x1);
+      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 36));
+      c9x0 = a9.fma(b0, c9x0);
+      c9x1 = a9.fma(b1, c9x1);
+      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 40));
+      c10x0 = a10.fma(b0, c10x0);
+      c10x1 = a10.fma(b1, c10x1);
+      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 44));
+      c11x0 = a11.fma(b0, c11x0);
+      c11x1 = a11.fma(b1, c11x1);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c0x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c1x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c2x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c3x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c4x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c5x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c6x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c6x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c7x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c7x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c8x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c8x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c9x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c9x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c10x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c10x1
+          .add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c11x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c11x1
+          .add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c0x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c1x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c2x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c3x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c4x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+      c5x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c6x0.intoMemorySegment(s, c, ORDER);
+      c6x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c7x0.intoMemorySegment(s, c, ORDER);
+      c7x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c8x0.intoMemorySegment(s, c, ORDER);
+      c8x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c9x0.intoMemorySegment(s, c, ORDER);
+      c9x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c10x0.intoMemorySegment(s, c, ORDER);
+      c10x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c11x0.intoMemorySegment(s, c, ORDER);
+      c11x1.intoMemorySegment(s, c + V, ORDER);
+    }
+  }
+
+  private static void rows6x2(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c0x1 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c1x1 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c2x1 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c3x1 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c4x1 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector c5x1 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+      long ai = a + i * 4L;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      c0x1 = a0.fma(b1, c0x1);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
+      c1x0 = a1.fma(b0, c1x0);
+      c1x1 = a1.fma(b1, c1x1);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
+      c2x0 = a2.fma(b0, c2x0);
+      c2x1 = a2.fma(b1, c2x1);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
+      c3x0 = a3.fma(b0, c3x0);
+      c3x1 = a3.fma(b1, c3x1);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
+      c4x0 = a4.fma(b0, c4x0);
+      c4x1 = a4.fma(b1, c4x1);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
+      c5x0 = a5.fma(b0, c5x0);
+      c5x1 = a5.fma(b1, c5x1);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c0x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c1x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c2x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c3x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c4x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c5x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c0x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c1x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c2x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c3x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c4x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+      c5x1.intoMemorySegment(s, c + V, ORDER);
+    }
+  }
+
+  private static void rows6x1(
+      MemorySegment s,
+      long a,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      long ai = a + i * 4L;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
+      c1x0 = a1.fma(b0, c1x0);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
+      c2x0 = a2.fma(b0, c2x0);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
+      c3x0 = a3.fma(b0, c3x0);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
+      c4x0 = a4.fma(b0, c4x0);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
+      c5x0 = a5.fma(b0, c5x0);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+    }
+  }
+
+  private static void columns6x2(
+      MemorySegment s,
+      long a,
+      long aStep,
+      MemorySegment bs,
+      long b,
+      long bStep,
+      long c,
+      long cStep,
+      int depth,
+      boolean add) {
+    FloatVector c0x0 = FloatVector.zero(F);
+    FloatVector c0x1 = FloatVector.zero(F);
+    FloatVector c1x0 = FloatVector.zero(F);
+    FloatVector c1x1 = FloatVector.zero(F);
+    FloatVector c2x0 = FloatVector.zero(F);
+    FloatVector c2x1 = FloatVector.zero(F);
+    FloatVector c3x0 = FloatVector.zero(F);
+    FloatVector c3x1 = FloatVector.zero(F);
+    FloatVector c4x0 = FloatVector.zero(F);
+    FloatVector c4x1 = FloatVector.zero(F);
+    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector c5x1 = FloatVector.zero(F);
+    for (int i = 0; i < depth; i++) {
+      long bi = b + i * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+      long ai = a + i * aStep;
+      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
+      c0x0 = a0.fma(b0, c0x0);
+      c0x1 = a0.fma(b1, c0x1);
+      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4));
+      c1x0 = a1.fma(b0, c1x0);
+      c1x1 = a1.fma(b1, c1x1);
+      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8));
+      c2x0 = a2.fma(b0, c2x0);
+      c2x1 = a2.fma(b1, c2x1);
+      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 12));
+      c3x0 = a3.fma(b0, c3x0);
+      c3x1 = a3.fma(b1, c3x1);
+      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 16));
+      c4x0 = a4.fma(b0, c4x0);
+      c4x1 = a4.fma(b1, c4x1);
+      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
+      c5x0 = a5.fma(b0, c5x0);
+      c5x1 = a5.fma(b1, c5x1);
+    }
+    if (add) {
+      c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c0x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c1x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c2x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c3x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c4x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
+      c5x1.add(FloatVector.fromMemorySegment(F, s, c + V, ORDER))
+          .intoMemorySegment(s, c + V, ORDER);
+    } else {
+      c0x0.intoMemorySegment(s, c, ORDER);
+      c0x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c1x0.intoMemorySegment(s, c, ORDER);
+      c1x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c2x0.intoMemorySegment(s, c, ORDER);
+      c2x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c3x0.intoMemorySegment(s, c, ORDER);
+      c3x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c4x0.intoMemorySegment(s, c, ORDER);
+      c4x1.intoMemorySegment(s, c + V, ORDER);
+      c += cStep;
+      c5x0.intoMemorySegment(s, c, ORDER);
+      c5x1.intoMemorySegment(s, c + V, ORDER);
+    }
+  }
+}
