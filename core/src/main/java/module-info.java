@@ -10,5 +10,8 @@ module dev.lanewise.core {
   exports dev.lanewise.core.base;
   exports dev.lanewise.core.format;
   exports dev.lanewise.core.machine;
+  exports dev.lanewise.core.model;
+  exports dev.lanewise.core.nn;
   exports dev.lanewise.core.random;
+  exports dev.lanewise.core.tensor;
 }

@@ -1,6 +1,8 @@
 package dev.lanewise.core.backend;
 
+import dev.lanewise.core.random.TorchGenerator;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /**
  * A device: its memory and the fused operations on it.
@@ -364,6 +366,15 @@ public interface Backend extends AutoCloseable {
   /** Index of the largest element of each row, the first of equals; {@code out} is int32. */
   void argmax(Buffer x, Buffer out, int rows, int cols);
 
+  /**
+   * Draws keep bits, each 1 with probability {@code 1 - p}.
+   *
+   * @param mask uint8 {@code [ceil(count / 8)]}; bit {@code i % 8} of byte {@code i / 8} belongs to
+   *     element i
+   * @param generator source; the CPU consumes it as PyTorch's dropout does, a GPU takes a seed
+   */
+  void dropoutMask(TorchGenerator generator, double p, Buffer mask, long count);
+
   /** {@code y = keep ? x * keepScale : 0}; {@code y} may be {@code x}; added when accumulate. */
   void applyMask(Buffer x, Buffer mask, float keepScale, Buffer y, boolean accumulate);
 
@@ -373,12 +384,12 @@ public interface Backend extends AutoCloseable {
   /**
    * Euclidean norm of a gradient and the factor that clips it.
    *
-   * @param gradient float32
+   * @param gradients float32; all of them together are the gradient
    * @param maxNorm largest norm wanted; 0 leaves gradients as they are
    * @param result float32 {@code [2]}: the norm, and {@code min(1, maxNorm / (norm + 1e-6))}; the
    *     factor is 0 when the norm is not finite
    */
-  void gradientNorm(Buffer gradient, float maxNorm, Buffer result);
+  void gradientNorm(List<Buffer> gradients, float maxNorm, Buffer result);
 
   /**
    * One AdamW step over a run of parameters. Does nothing when {@code clip}'s factor is 0.

@@ -379,6 +379,34 @@ public final class TorchGenerator {
   }
 
   /**
+   * Draws bits that are 1 with probability p, with the numbers that {@link
+   * #bernoulli(MemorySegment, double)} would take.
+   *
+   * @param out at least {@code ceil(count / 8)} bytes; bit {@code i % 8} of byte {@code i / 8} is
+   *     the i-th, and the rest of the last byte is 0
+   * @param count number of bits
+   * @param p probability of a 1
+   */
+  public void bits(MemorySegment out, long count, double p) {
+    if (!(p >= 0 && p <= 1)) {
+      throw new IllegalArgumentException("A probability lies in [0, 1], not " + p + ".");
+    }
+    for (long done = 0; done < count; ) {
+      int part = (int) Math.min(CHUNK / 16 * 8, count - done);
+      engine.fill(bits, 2 * part);
+      for (int i = 0; i < part; i += 8) {
+        int octet = 0;
+        for (int j = i; j < Math.min(i + 8, part); j++) {
+          long both = (long) (bits[2 * j] & 0x1fffff) << 32 | bits[2 * j + 1] & 0xffffffffL;
+          octet |= both * 0x1p-53 < p ? 1 << (j - i) : 0;
+        }
+        out.set(ValueLayout.JAVA_BYTE, (done + i) / 8, (byte) octet);
+      }
+      done += part;
+    }
+  }
+
+  /**
    * Fills float32 elements with 1 or 0 after the probability in the same place of {@code
    * probabilities}, as {@code torch.bernoulli(probabilities)}.
    *

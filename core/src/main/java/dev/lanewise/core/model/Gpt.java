@@ -1,0 +1,235 @@
+package dev.lanewise.core.model;
+
+import dev.lanewise.core.backend.Activation;
+import dev.lanewise.core.nn.Dropout;
+import dev.lanewise.core.nn.Embedding;
+import dev.lanewise.core.nn.LayerNorm;
+import dev.lanewise.core.nn.Linear;
+import dev.lanewise.core.nn.Module;
+import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.core.tensor.ParameterBlock;
+import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.BiConsumer;
+
+/**
+ * A GPT: token and position embedding, pre-norm transformer blocks, final norm, output head.
+ *
+ * <p>Parameters are zero, and norms the identity, until {@link GptInit} or a file fills them. They
+ * have the names of Hugging Face's GPT-2, with weights {@code [outputs, inputs]}.
+ */
+public final class Gpt implements Module {
+  private final Tape tape;
+  private final GptConfig config;
+  private final Embedding tokens;
+  private final Embedding positions;
+  private final List<Block> blocks = new ArrayList<>();
+  private final LayerNorm finalNorm;
+  private final Linear head;
+  private final Dropout dropout;
+
+  /** Logits, and the loss when targets were given. */
+  public record Output(Tensor logits, Tensor loss) {}
+
+  /** Attention and a perceptron, each behind a norm and added to the residual stream. */
+  record Block(
+      LayerNorm norm1,
+      Linear qkv,
+      Linear attentionProjection,
+      LayerNorm norm2,
+      Linear expansion,
+      Linear contraction)
+      implements Module {
+
+    Block(Tape tape, GptConfig config) {
+      this(
+          new LayerNorm(tape, config.channels()),
+          new Linear(tape, config.channels(), 3 * config.channels(), config.qkvBias()),
+          new Linear(tape, config.channels(), config.channels(), true),
+          new LayerNorm(tape, config.channels()),
+          new Linear(tape, config.channels(), 4 * config.channels(), true),
+          new Linear(tape, 4 * config.channels(), config.channels(), true));
+    }
+
+    @Override
+    public void visit(String prefix, BiConsumer<String, Tensor> visitor) {
+      norm1.visit(prefix + "ln_1.", visitor);
+      qkv.visit(prefix + "attn.c_attn.", visitor);
+      attentionProjection.visit(prefix + "attn.c_proj.", visitor);
+      norm2.visit(prefix + "ln_2.", visitor);
+      expansion.visit(prefix + "mlp.c_fc.", visitor);
+      contraction.visit(prefix + "mlp.c_proj.", visitor);
+    }
+  }
+
+  /**
+   * A model in evaluation mode.
+   *
+   * @param tape where its parameters live
+   * @param config its sizes
+   * @param generator draws dropout in training; may be null without dropout
+   */
+  public Gpt(Tape tape, GptConfig config, TorchGenerator generator) {
+    this.tape = tape;
+    this.config = config;
+    tape.reserveParameters(paddedParameterCount(config));
+    int channels = config.channels();
+    tokens = new Embedding(tape, config.vocabSize(), channels);
+    positions = new Embedding(tape, config.contextLength(), channels);
+    for (int i = 0; i < config.layers(); i++) {
+      blocks.add(new Block(tape, config));
+    }
+    finalNorm = new LayerNorm(tape, channels);
+    head =
+        config.tiedHead()
+            ? new Linear(tokens.weight(), null)
+            : new Linear(tape, channels, config.vocabSize(), false);
+    dropout = new Dropout(config.dropout(), generator);
+  }
+
+  private static long paddedParameterCount(GptConfig config) {
+    long c = config.channels();
+    long embedding = ParameterBlock.roundUp(config.vocabSize() * c);
+    long row = ParameterBlock.roundUp(c);
+    long block =
+        6 * row
+            + ParameterBlock.roundUp(3 * c * c)
+            + (config.qkvBias() ? ParameterBlock.roundUp(3 * c) : 0)
+            + ParameterBlock.roundUp(c * c)
+            + 2 * ParameterBlock.roundUp(4 * c * c)
+            + ParameterBlock.roundUp(4 * c);
+    return embedding * (config.tiedHead() ? 1 : 2)
+        + ParameterBlock.roundUp(config.contextLength() * c)
+        + config.layers() * block
+        + 2 * row;
+  }
+
+  /** The model's sizes. */
+  public GptConfig config() {
+    return config;
+  }
+
+  /** The tape that the model computes on. */
+  public Tape tape() {
+    return tape;
+  }
+
+  /** Training mode: dropout is active. */
+  public Gpt train() {
+    dropout.training(true);
+    return this;
+  }
+
+  /** Evaluation mode: nothing is random. */
+  public Gpt eval() {
+    dropout.training(false);
+    return this;
+  }
+
+  /**
+   * Logits of every position.
+   *
+   * @param ids token ids {@code [batch, time]}, time at most the context length
+   * @return {@code [batch, time, vocabSize]}
+   */
+  public Tensor forward(Tensor ids) {
+    return head.forward(trunk(ids));
+  }
+
+  /**
+   * Logits of every position and the mean cross-entropy.
+   *
+   * @param ids token ids {@code [batch, time]}
+   * @param targets the ids that should come next, of the same shape; -100 where none counts
+   */
+  public Output forward(Tensor ids, Tensor targets) {
+    Tensor logits = forward(ids);
+    return new Output(logits, logits.crossEntropy(targets));
+  }
+
+  /**
+   * The mean cross-entropy alone, without holding logits: what training uses.
+   *
+   * @param ids token ids {@code [batch, time]}
+   * @param targets the ids that should come next, of the same shape; -100 where none counts
+   */
+  public Tensor loss(Tensor ids, Tensor targets) {
+    return trunk(ids).linearCrossEntropy(head.weight(), targets, -100);
+  }
+
+  /**
+   * Logits of new positions, with the keys and values of earlier ones from a cache, to which the
+   * new ones are added. Unrecorded.
+   *
+   * @param ids token ids {@code [batch, time]} that follow what the cache holds
+   * @param cache keys and values; its length grows by time
+   */
+  public Tensor forward(Tensor ids, KvCache cache) {
+    int position = cache.length();
+    Tensor x = tokens.weight().embedding(ids, positions.weight(), position);
+    for (int i = 0; i < blocks.size(); i++) {
+      Block block = blocks.get(i);
+      Tensor qkv = block.qkv.forward(block.norm1.forward(x));
+      Tensor attended =
+          qkv.attentionCached(config.heads(), cache.keys(i), cache.values(i), position);
+      x = block.attentionProjection.forward(attended, x);
+      x = perceptron(block, x);
+    }
+    cache.grow(ids.shape().cols());
+    return head.forward(finalNorm.forward(x));
+  }
+
+  private Tensor trunk(Tensor ids) {
+    Tensor x = dropout.forward(tokens.weight().embedding(ids, positions.weight(), 0));
+    for (int i = 0; i < blocks.size(); i++) {
+      Block block = blocks.get(i);
+      Tensor qkv = block.qkv.forward(block.norm1.forward(x));
+      Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator());
+      x = addTo(x, block.attentionProjection, attended);
+      x = perceptron(block, x);
+    }
+    return finalNorm.forward(x);
+  }
+
+  private Tensor perceptron(Block block, Tensor x) {
+    Tensor hidden = block.expansion.forward(block.norm2.forward(x), Activation.GELU_TANH);
+    return addTo(x, block.contraction, hidden);
+  }
+
+  private Tensor addTo(Tensor residual, Linear layer, Tensor x) {
+    return dropout.active()
+        ? dropout.forward(layer.forward(x)).add(residual)
+        : layer.forward(x, residual);
+  }
+
+  List<Block> blocks() {
+    return blocks;
+  }
+
+  Embedding tokens() {
+    return tokens;
+  }
+
+  Embedding positions() {
+    return positions;
+  }
+
+  Linear head() {
+    return head;
+  }
+
+  @Override
+  public void visit(String prefix, BiConsumer<String, Tensor> visitor) {
+    tokens.visit(prefix + "wte.", visitor);
+    positions.visit(prefix + "wpe.", visitor);
+    for (int i = 0; i < blocks.size(); i++) {
+      blocks.get(i).visit(prefix + "h." + i + ".", visitor);
+    }
+    finalNorm.visit(prefix + "ln_f.", visitor);
+    if (!config.tiedHead()) {
+      head.visit(prefix + "lm_head.", visitor);
+    }
+  }
+}

@@ -1,0 +1,2 @@
+/** Models: GPT, and the multi-layer perceptron of makemore; and text generation. */
+package dev.lanewise.core.model;

@@ -1,0 +1,194 @@
+package dev.lanewise.core.nn;
+
+import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.Buffer;
+import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.tensor.ParameterBlock;
+import dev.lanewise.core.tensor.Shape;
+import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Predicate;
+
+/**
+ * Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch's AdamW computes it,
+ * with clipping of the gradient's norm.
+ *
+ * <p>All parameters of a tape are updated. {@code p ← p(1 − lr·wd) − lr·m̂ / (√v̂ + ε)}.
+ */
+public final class AdamW implements AutoCloseable {
+  private final Tape tape;
+  private final Backend backend;
+  private final List<ParameterBlock> blocks;
+  private final List<Buffer> gradients = new ArrayList<>();
+  private final List<Run> runs = new ArrayList<>();
+  private final List<Buffer> moments = new ArrayList<>();
+  private final Map<Tensor, Run> ownerOf = new HashMap<>();
+  private final Map<Tensor, Long> placeOf = new HashMap<>();
+  private final Tensor clip;
+  private final Tensor norm;
+  private float beta1 = 0.9f;
+  private float beta2 = 0.999f;
+  private float epsilon = 1e-8f;
+  private float weightDecay = 0.01f;
+  private long step;
+
+  /** A run of neighbouring parameters that decay alike. */
+  private static final class Run {
+    Buffer data;
+    Buffer gradient;
+    Buffer first;
+    Buffer second;
+    boolean decays;
+  }
+
+  /**
+   * An optimiser of every parameter that the tape has now, with PyTorch's default settings.
+   *
+   * @param tape owner of the parameters
+   * @param decays which parameters decay; GPT-2 decays those with two axes
+   */
+  public AdamW(Tape tape, Predicate<Tensor> decays) {
+    this.tape = tape;
+    this.backend = tape.backend();
+    this.blocks = tape.parameters();
+    this.clip = tape.zeros(2);
+    this.norm = tape.over(Shape.of(), clip.data().slice(0, 1));
+    for (ParameterBlock block : blocks) {
+      gradients.add(block.gradient());
+      Buffer first = moment(block);
+      Buffer second = moment(block);
+      List<Tensor> tensors = block.tensors();
+      int from = 0;
+      while (from < tensors.size()) {
+        boolean decay = decays.test(tensors.get(from));
+        int to = from + 1;
+        while (to < tensors.size() && decays.test(tensors.get(to)) == decay) {
+          to++;
+        }
+        long start = block.offset(from);
+        long end = block.offset(to - 1) + tensors.get(to - 1).shape().count();
+        Run run = new Run();
+        run.data = block.data().slice(start, end - start);
+        run.gradient = block.gradient().slice(start, end - start);
+        run.first = first.slice(start, end - start);
+        run.second = second.slice(start, end - start);
+        run.decays = decay;
+        runs.add(run);
+        for (int i = from; i < to; i++) {
+          ownerOf.put(tensors.get(i), run);
+          placeOf.put(tensors.get(i), block.offset(i) - start);
+        }
+        from = to;
+      }
+    }
+  }
+
+  private Buffer moment(ParameterBlock block) {
+    Buffer moment = backend.allocate(DType.FLOAT32, block.data().length());
+    moments.add(moment);
+    return moment;
+  }
+
+  /** Sets the decay rates of the two moments. */
+  public AdamW betas(double first, double second) {
+    beta1 = (float) first;
+    beta2 = (float) second;
+    return this;
+  }
+
+  /** Sets what is added to the root of the second moment. */
+  public AdamW epsilon(double value) {
+    epsilon = (float) value;
+    return this;
+  }
+
+  /** Sets the weight decay of the parameters that decay. */
+  public AdamW weightDecay(double value) {
+    weightDecay = (float) value;
+    return this;
+  }
+
+  /**
+   * Computes the gradient's norm and how much {@link #step} will clip.
+   *
+   * @param maxNorm largest norm wanted; 0 for no clipping
+   * @return the norm before clipping; if it is not finite, {@link #step} changes nothing
+   */
+  public float gradientNorm(float maxNorm) {
+    backend.gradientNorm(gradients, maxNorm, clip.data());
+    return norm.item();
+  }
+
+  /**
+   * One update with the gradients as they are, times the last {@link #gradientNorm}'s clipping
+   * factor.
+   *
+   * @param learningRate learning rate of this step
+   */
+  public void step(double learningRate) {
+    step++;
+    for (int i = 0; i < runs.size(); i++) {
+      Run run = runs.get(i);
+      backend.adamW(
+          run.data,
+          run.gradient,
+          run.first,
+          run.second,
+          (float) learningRate,
+          beta1,
+          beta2,
+          epsilon,
+          run.decays ? weightDecay : 0,
+          step,
+          clip.data());
+    }
+  }
+
+  /** Sets all gradients to zero. */
+  public void zeroGrad() {
+    tape.zeroGrad();
+  }
+
+  /** Number of updates so far. */
+  public long steps() {
+    return step;
+  }
+
+  /** Sets the number of updates so far, when a run is taken up again. */
+  public void restoreSteps(long steps) {
+    step = steps;
+  }
+
+  /**
+   * First moment of a parameter, to be saved or restored.
+   *
+   * @param parameter one of the parameters
+   */
+  public Buffer firstMoment(Tensor parameter) {
+    return part(ownerOf.get(parameter).first, parameter);
+  }
+
+  /**
+   * Second moment of a parameter, to be saved or restored.
+   *
+   * @param parameter one of the parameters
+   */
+  public Buffer secondMoment(Tensor parameter) {
+    return part(ownerOf.get(parameter).second, parameter);
+  }
+
+  private Buffer part(Buffer of, Tensor parameter) {
+    Shape shape = parameter.shape();
+    return of.slice(placeOf.get(parameter), shape.count());
+  }
+
+  @Override
+  public void close() {
+    moments.forEach(backend::free);
+    moments.clear();
+  }
+}

@@ -1,0 +1,50 @@
+package dev.lanewise.core.nn;
+
+import dev.lanewise.core.backend.Activation;
+import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
+import java.util.function.BiConsumer;
+
+/**
+ * {@code y = x · weightᵀ + bias}.
+ *
+ * @param weight {@code [outputs, inputs]}
+ * @param bias {@code [outputs]}, or null
+ */
+public record Linear(Tensor weight, Tensor bias) implements Module {
+
+  /**
+   * A layer whose parameters are zero; an {@link Initializer} fills them.
+   *
+   * @param tape where its parameters live
+   * @param inputs width of what comes in
+   * @param outputs width of what goes out
+   * @param withBias whether there is a bias
+   */
+  public Linear(Tape tape, int inputs, int outputs, boolean withBias) {
+    this(tape.parameter(outputs, inputs), withBias ? tape.parameter(outputs) : null);
+  }
+
+  /** {@code x · weightᵀ + bias}. */
+  public Tensor forward(Tensor x) {
+    return x.linear(weight, bias);
+  }
+
+  /** {@code x · weightᵀ + bias + residual}, in one pass. */
+  public Tensor forward(Tensor x, Tensor residual) {
+    return x.linear(weight, bias, Activation.NONE, residual);
+  }
+
+  /** {@code activation(x · weightᵀ + bias)}, in one pass. */
+  public Tensor forward(Tensor x, Activation activation) {
+    return x.linear(weight, bias, activation, null);
+  }
+
+  @Override
+  public void visit(String prefix, BiConsumer<String, Tensor> visitor) {
+    visitor.accept(prefix + "weight", weight);
+    if (bias != null) {
+      visitor.accept(prefix + "bias", bias);
+    }
+  }
+}

@@ -1,0 +1,2 @@
+/** Layers as small objects that own their parameters, and the optimiser. */
+package dev.lanewise.core.nn;

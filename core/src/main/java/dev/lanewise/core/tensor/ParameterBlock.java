@@ -1,0 +1,95 @@
+package dev.lanewise.core.tensor;
+
+import dev.lanewise.core.backend.Buffer;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * Parameters that lie one after the other in memory, with their gradients laid out the same way.
+ * Gradients take memory only once a backward pass, or somebody who asks, needs them.
+ */
+public final class ParameterBlock {
+  /** Every parameter starts at a multiple of so many elements. */
+  public static final int ALIGNMENT = 16;
+
+  private final Tape tape;
+  private final Buffer data;
+  private final List<Tensor> tensors = new ArrayList<>();
+  private final List<Long> offsets = new ArrayList<>();
+  private Buffer gradient;
+  private long used;
+
+  ParameterBlock(Tape tape, Buffer data) {
+    this.tape = tape;
+    this.data = data;
+  }
+
+  /** A block of one tensor that exists already. */
+  ParameterBlock(Tape tape, Tensor tensor) {
+    this(tape, tensor.data());
+    register(tensor, 0);
+  }
+
+  /** Elements that a parameter of so many takes up in a block. */
+  public static long roundUp(long count) {
+    return (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  }
+
+  boolean hasRoomFor(long count) {
+    return used + count <= data.length();
+  }
+
+  Tensor add(Shape shape) {
+    Tensor tensor = new Tensor(tape, shape, data.slice(used, shape.count()), null);
+    register(tensor, used);
+    return tensor;
+  }
+
+  private void register(Tensor tensor, long offset) {
+    tensors.add(tensor);
+    offsets.add(offset);
+    used = offset + roundUp(tensor.shape().count());
+    tensor.markParameter(this);
+    if (gradient != null) {
+      tensor.gradient = gradient.slice(offset, tensor.shape().count());
+    }
+  }
+
+  /** The parameters, in memory order. */
+  public List<Tensor> tensors() {
+    return Collections.unmodifiableList(tensors);
+  }
+
+  /**
+   * First element of a parameter in this block.
+   *
+   * @param index its place in {@link #tensors}
+   */
+  public long offset(int index) {
+    return offsets.get(index);
+  }
+
+  /** All elements; those between parameters are zero. */
+  public Buffer data() {
+    return data;
+  }
+
+  /** Gradients of all elements, allocated now if nobody needed them before. */
+  public Buffer gradient() {
+    if (gradient == null) {
+      gradient = tape.newGradient(data.length());
+      for (int i = 0; i < tensors.size(); i++) {
+        Tensor tensor = tensors.get(i);
+        tensor.gradient = gradient.slice(offsets.get(i), tensor.shape().count());
+      }
+    }
+    return gradient;
+  }
+
+  void zeroGradient() {
+    if (gradient != null) {
+      tape.backend().fill(gradient, 0);
+    }
+  }
+}

@@ -1,0 +1,2 @@
+/** Tensors and autograd over fused operations. */
+package dev.lanewise.core.tensor;
