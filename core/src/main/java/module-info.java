@@ -8,6 +8,7 @@ module dev.lanewise.core {
 
   exports dev.lanewise.core.backend;
   exports dev.lanewise.core.base;
+  exports dev.lanewise.core.data;
   exports dev.lanewise.core.format;
   exports dev.lanewise.core.machine;
   exports dev.lanewise.core.model;

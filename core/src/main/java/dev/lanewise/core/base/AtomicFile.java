@@ -1,7 +1,9 @@
 package dev.lanewise.core.base;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -61,6 +63,24 @@ public final class AtomicFile {
         }
       }
     }
+  }
+
+  /**
+   * Writes a text file as UTF-8, complete or not at all.
+   *
+   * @param path the file
+   * @param text all of its text
+   * @throws InputException if the file cannot be written
+   */
+  public static void writeText(Path path, String text) {
+    ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
+    write(
+        path,
+        channel -> {
+          while (bytes.hasRemaining()) {
+            channel.write(bytes);
+          }
+        });
   }
 
   private static void move(Path from, Path to) throws IOException {

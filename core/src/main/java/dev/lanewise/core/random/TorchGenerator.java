@@ -179,6 +179,13 @@ public final class TorchGenerator {
       throw new IllegalArgumentException("A permutation cannot have " + n + " elements.");
     }
     int[] order = new int[n];
+    randperm(order);
+    return order;
+  }
+
+  /** Fills an array with a random order of its indices, as {@code torch.randperm}. */
+  public void randperm(int[] order) {
+    int n = order.length;
     for (int i = 0; i < n; i++) {
       order[i] = i;
     }
@@ -188,7 +195,6 @@ public final class TorchGenerator {
       order[i] = order[z];
       order[z] = kept;
     }
-    return order;
   }
 
   /** Fills float32 elements with uniform numbers in [0, 1), as {@code torch.rand}. */

@@ -1,0 +1,541 @@
+package dev.lanewise.core.data;
+
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystems;
+import java.nio.file.FileVisitResult;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.PathMatcher;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.Comparator;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Locale;
+import java.util.SplittableRandom;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipException;
+import java.util.zip.ZipFile;
+
+/**
+ * Text documents from files, folders and zip archives, as UTF-8.
+ *
+ * <p>Folders are read with their subfolders, archives with all their entries, both sorted by name;
+ * hidden files and folders are left out. A file that was named itself must be valid UTF-8. Among
+ * the members of folders and archives, those that are empty, binary (a zero byte near the start) or
+ * not UTF-8 are skipped and counted. A byte order mark at the start of a document is dropped.
+ */
+public final class Corpus {
+  private static final int BINARY_PROBE = 8192;
+  private static final int PIECE = 1 << 22;
+  private static final int LARGEST_PIECE = 1 << 26;
+
+  private final List<Document> documents;
+  private final boolean dropLeadingComment;
+  private final String description;
+
+  private Corpus(List<Document> documents, boolean dropLeadingComment, String description) {
+    this.documents = documents;
+    this.dropLeadingComment = dropLeadingComment;
+    this.description = description;
+  }
+
+  /**
+   * One document, not read yet.
+   *
+   * @param name its path, or {@code archive!entry}
+   * @param bytes its size
+   * @param file the file or archive that holds it
+   * @param entry its name inside the archive, or null
+   * @param member whether it was found in a folder or archive, not named itself
+   */
+  private record Document(String name, long bytes, Path file, String entry, boolean member) {}
+
+  /** Takes the text of a corpus. */
+  @FunctionalInterface
+  public interface Reader {
+    /**
+     * Takes a piece of a document. The array belongs to the reader.
+     *
+     * @param utf8 valid UTF-8, never empty unless it ends a document
+     * @param endsDocument whether the document ends here; a long one comes in several pieces, cut
+     *     before white space where possible, as {@link Tokenizer#encode(byte[], int, int,
+     *     TokenSink)} needs it
+     */
+    void piece(byte[] utf8, boolean endsDocument);
+  }
+
+  /**
+   * What reading a corpus met.
+   *
+   * @param documents documents with text
+   * @param bytes bytes of text
+   * @param skipped members that were empty, binary or not UTF-8
+   */
+  public record Summary(long documents, long bytes, long skipped) {}
+
+  /**
+   * Finds the documents under some paths.
+   *
+   * @param paths text files, folders, and zip archives ({@code .zip}, {@code .jar})
+   * @return the corpus
+   * @throws InputException if a path is missing, unreadable, an empty file, an empty folder or a
+   *     damaged archive
+   */
+  public static Corpus of(Path... paths) {
+    return of(List.of(paths));
+  }
+
+  /**
+   * Finds the documents under some paths.
+   *
+   * @param paths as for {@link #of(Path...)}
+   * @return the corpus
+   * @throws InputException as for {@link #of(Path...)}
+   */
+  public static Corpus of(List<Path> paths) {
+    if (paths.isEmpty()) {
+      throw new InputException("No text was given; name a file, a folder or a zip archive.");
+    }
+    List<Document> documents = new ArrayList<>();
+    for (Path path : paths) {
+      int before = documents.size();
+      try {
+        find(path, documents);
+      } catch (IOException e) {
+        throw unreadable(path.toString(), e);
+      }
+      if (documents.size() == before) {
+        throw new InputException(path + " holds no files.");
+      }
+    }
+    String names = String.join(", ", paths.stream().map(Path::toString).toList());
+    return new Corpus(documents, false, names);
+  }
+
+  private static void find(Path path, List<Document> documents) throws IOException {
+    if (!Files.exists(path)) {
+      throw new InputException("There is no file or folder " + path + ".");
+    }
+    if (Files.isDirectory(path)) {
+      findInFolder(path, documents);
+      return;
+    }
+    if (!Files.isReadable(path)) {
+      throw new InputException("The file " + path + " may not be read; check its permissions.");
+    }
+    if (isArchive(path)) {
+      findInArchive(path, documents);
+      return;
+    }
+    long size = Files.size(path);
+    if (size == 0 && Files.isRegularFile(path)) {
+      throw new InputException("The file " + path + " is empty.");
+    }
+    documents.add(new Document(path.toString(), size, path, null, false));
+  }
+
+  private static boolean isArchive(Path path) {
+    String name = path.getFileName().toString().toLowerCase(Locale.ROOT);
+    return name.endsWith(".zip") || name.endsWith(".jar");
+  }
+
+  private static void findInFolder(Path folder, List<Document> documents) throws IOException {
+    List<Document> found = new ArrayList<>();
+    Files.walkFileTree(
+        folder,
+        new SimpleFileVisitor<>() {
+          @Override
+          public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) {
+            return dir.equals(folder) || !hidden(dir)
+                ? FileVisitResult.CONTINUE
+                : FileVisitResult.SKIP_SUBTREE;
+          }
+
+          @Override
+          public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) {
+            if (attributes.isRegularFile() && !hidden(file)) {
+              found.add(new Document(file.toString(), attributes.size(), file, null, true));
+            }
+            return FileVisitResult.CONTINUE;
+          }
+        });
+    found.sort(Comparator.comparing(Document::name));
+    documents.addAll(found);
+  }
+
+  private static boolean hidden(Path path) {
+    return path.getFileName() != null && path.getFileName().toString().startsWith(".");
+  }
+
+  private static void findInArchive(Path archive, List<Document> documents) throws IOException {
+    try (ZipFile zip = new ZipFile(archive.toFile(), StandardCharsets.UTF_8)) {
+      zip.stream()
+          .filter(entry -> !entry.isDirectory())
+          .sorted(Comparator.comparing(ZipEntry::getName))
+          .forEach(
+              entry ->
+                  documents.add(
+                      new Document(
+                          archive + "!" + entry.getName(),
+                          Math.max(0, entry.getSize()),
+                          archive,
+                          entry.getName(),
+                          true)));
+    }
+  }
+
+  /**
+   * Keeps the documents whose name matches a pattern; files that were named themselves stay.
+   *
+   * @param glob a pattern as of {@link java.nio.file.FileSystem#getPathMatcher}, held against the
+   *     entry's name in an archive and the end of the path in a folder, so that {@code *.java}
+   *     matches at any depth and {@code java.base/java/**} one part of an archive
+   * @return the smaller corpus
+   * @throws InputException if nothing is left or the pattern is malformed
+   */
+  public Corpus include(String glob) {
+    PathMatcher whole;
+    PathMatcher anywhere;
+    try {
+      whole = FileSystems.getDefault().getPathMatcher("glob:" + glob);
+      anywhere = FileSystems.getDefault().getPathMatcher("glob:**/" + glob);
+    } catch (IllegalArgumentException e) {
+      throw new InputException("The pattern " + glob + " is malformed: " + e.getMessage(), e);
+    }
+    List<Document> kept =
+        documents.stream()
+            .filter(
+                document -> {
+                  Path name = Path.of(document.entry != null ? document.entry : document.name);
+                  return !document.member || whole.matches(name) || anywhere.matches(name);
+                })
+            .toList();
+    if (kept.isEmpty()) {
+      throw new InputException("No file in " + description + " matches " + glob + ".");
+    }
+    return new Corpus(kept, dropLeadingComment, description);
+  }
+
+  /**
+   * Puts the documents in random order, so that a contiguous split gives both parts the same kinds
+   * of text, and {@link #limit} a fair sample.
+   *
+   * @param seed fixes the order
+   * @return the corpus in another order
+   */
+  public Corpus shuffle(long seed) {
+    List<Document> shuffled = new ArrayList<>(documents);
+    SplittableRandom random = new SplittableRandom(seed);
+    for (int i = shuffled.size() - 1; i > 0; i--) {
+      Collections.swap(shuffled, i, random.nextInt(i + 1));
+    }
+    return new Corpus(shuffled, dropLeadingComment, description);
+  }
+
+  /**
+   * Keeps documents from the first on while they stay within a size, but at least one.
+   *
+   * @param bytes the size
+   * @return the smaller corpus
+   */
+  public Corpus limit(long bytes) {
+    long sum = 0;
+    int count = 0;
+    for (Document document : documents) {
+      sum += document.bytes;
+      if (sum > bytes && count > 0) {
+        break;
+      }
+      count++;
+    }
+    return new Corpus(documents.subList(0, count), dropLeadingComment, description);
+  }
+
+  /**
+   * Drops a C-style comment at the start of each document, which in source code is a licence that
+   * every file repeats.
+   *
+   * @return the corpus without them
+   */
+  public Corpus withoutLeadingComments() {
+    return new Corpus(documents, true, description);
+  }
+
+  /**
+   * The number of documents found, those that reading will skip included.
+   *
+   * @return the count
+   */
+  public int size() {
+    return documents.size();
+  }
+
+  /**
+   * The size of the documents found, those that reading will skip included.
+   *
+   * @return the sum of their bytes
+   */
+  public long bytes() {
+    return documents.stream().mapToLong(Document::bytes).sum();
+  }
+
+  @Override
+  public String toString() {
+    return description;
+  }
+
+  /**
+   * Reads all documents in order.
+   *
+   * @param reader takes the text
+   * @return what was met
+   * @throws InputException if a document cannot be read, if a file named itself is not UTF-8 (the
+   *     message gives the byte's offset), or if there was no text at all
+   */
+  public Summary read(Reader reader) {
+    return read(reader, Long.MAX_VALUE);
+  }
+
+  /** Reads documents in order until at least so many bytes have gone to the reader. */
+  Summary read(Reader reader, long enough) {
+    long count = 0;
+    long bytes = 0;
+    long skipped = 0;
+    try (Archives archives = new Archives()) {
+      for (Document document : documents) {
+        if (bytes >= enough) {
+          break;
+        }
+        long read;
+        try (InputStream in = archives.open(document)) {
+          read = read(document, in, reader);
+        } catch (IOException e) {
+          throw unreadable(document.name, e);
+        }
+        if (read == 0) {
+          skipped++;
+        } else {
+          count++;
+          bytes += read;
+        }
+      }
+    }
+    if (count == 0) {
+      throw new InputException(
+          "There is no text in "
+              + description
+              + ": "
+              + (skipped == 1 ? "its one file is" : "all of its " + skipped + " files are")
+              + " empty, binary or not UTF-8.");
+    }
+    return new Summary(count, bytes, skipped);
+  }
+
+  /** Gives one document to the reader; 0 if it is skipped. */
+  private long read(Document document, InputStream in, Reader reader) throws IOException {
+    byte[] buffer = new byte[Math.clamp(document.bytes + 1, 1024, PIECE)];
+    long offset = 0;
+    long given = 0;
+    int size = 0;
+    boolean first = true;
+    while (true) {
+      int more = in.readNBytes(buffer, size, buffer.length - size);
+      size += more;
+      boolean ended = size < buffer.length;
+      // The cut waits for more text until a good place turns up or the piece gets too long.
+      int cut = ended ? size : cut(buffer, size);
+      if (cut == 0 && !ended && size < LARGEST_PIECE) {
+        buffer = Arrays.copyOf(buffer, size * 2);
+        continue;
+      }
+      if (cut == 0 && !ended) {
+        cut = startOfLastCharacter(buffer, size);
+      }
+      int start = 0;
+      if (first) {
+        if (document.member && isBinary(buffer, size)) {
+          return 0;
+        }
+        start = startsWith(buffer, size, 0xEF, 0xBB, 0xBF) ? 3 : 0;
+      }
+      int invalid = Utf8.firstInvalid(buffer, start, cut);
+      if (invalid >= 0) {
+        if (document.member && first) {
+          return 0;
+        }
+        throw new InputException(
+            "%s is not valid UTF-8 at byte %d%s; convert it to UTF-8 first."
+                .formatted(
+                    document.name,
+                    offset + invalid,
+                    first
+                            && (startsWith(buffer, size, 0xFF, 0xFE)
+                                || startsWith(buffer, size, 0xFE, 0xFF))
+                        ? " (it looks like UTF-16)"
+                        : ""));
+      }
+      if (first && dropLeadingComment) {
+        start = afterComment(buffer, start, cut);
+      }
+      first = false;
+      given += cut - start;
+      if (cut > start || ended && given > 0) {
+        reader.piece(Arrays.copyOfRange(buffer, start, cut), ended);
+      }
+      if (ended) {
+        return given;
+      }
+      System.arraycopy(buffer, cut, buffer, 0, size - cut);
+      offset += cut;
+      size -= cut;
+    }
+  }
+
+  /** The last place where white space follows something else, both ASCII; 0 if there is none. */
+  private static int cut(byte[] b, int size) {
+    for (int i = size - 1; i > 0; i--) {
+      if ((b[i] == ' ' || b[i] == '\n') && b[i - 1] > ' ') {
+        return i;
+      }
+    }
+    return 0;
+  }
+
+  private static int startOfLastCharacter(byte[] b, int size) {
+    int i = size - 1;
+    while (i > size - 4 && (b[i] & 0xC0) == 0x80) {
+      i--;
+    }
+    return i;
+  }
+
+  private static boolean isBinary(byte[] b, int size) {
+    for (int i = 0; i < Math.min(size, BINARY_PROBE); i++) {
+      if (b[i] == 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private static boolean startsWith(byte[] b, int size, int... start) {
+    for (int i = 0; i < start.length; i++) {
+      if (i >= size || (b[i] & 0xFF) != start[i]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private static int afterComment(byte[] b, int from, int to) {
+    int i = from;
+    while (i < to && b[i] <= ' ' && b[i] >= 0) {
+      i++;
+    }
+    if (i + 3 >= to || b[i] != '/' || b[i + 1] != '*') {
+      return from;
+    }
+    for (i += 2; i + 1 < to; i++) {
+      if (b[i] == '*' && b[i + 1] == '/') {
+        i += 2;
+        while (i < to && b[i] <= ' ' && b[i] >= 0) {
+          i++;
+        }
+        return i;
+      }
+    }
+    return from;
+  }
+
+  /**
+   * A fingerprint of the documents' names and contents and of how they are selected and ordered.
+   *
+   * @return 64 hexadecimal digits
+   * @throws InputException if a document cannot be read
+   */
+  public String fingerprint() {
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      digest.update((byte) (dropLeadingComment ? 1 : 0));
+      byte[] buffer = new byte[1 << 16];
+      Path lastArchive = null;
+      for (Document document : documents) {
+        digest.update(
+            (document.name + "\0" + document.bytes + "\0").getBytes(StandardCharsets.UTF_8));
+        // An archive's bytes stand for its entries, which need not be unpacked to be told apart.
+        if (document.entry != null && document.file.equals(lastArchive)) {
+          continue;
+        }
+        lastArchive = document.entry != null ? document.file : null;
+        try (InputStream in = new DigestInputStream(Files.newInputStream(document.file), digest)) {
+          while (in.read(buffer) >= 0) {
+            // The stream feeds the digest.
+          }
+        } catch (IOException e) {
+          throw unreadable(document.name, e);
+        }
+      }
+      return HexFormat.of().formatHex(digest.digest());
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException("every Java platform has SHA-256", e);
+    }
+  }
+
+  private static InputException unreadable(String name, IOException e) {
+    if (e instanceof AccessDeniedException) {
+      return new InputException(name + " may not be read; check its permissions.", e);
+    }
+    if (e instanceof ZipException) {
+      return new InputException(
+          name + " is not a complete zip archive: " + Failures.describe(e) + ".", e);
+    }
+    return new InputException(name + " cannot be read: " + Failures.describe(e), e);
+  }
+
+  /** Keeps the archive of the last document open for the next. */
+  private static final class Archives implements AutoCloseable {
+    private Path path;
+    private ZipFile zip;
+
+    InputStream open(Document document) throws IOException {
+      if (document.entry == null) {
+        return Files.newInputStream(document.file);
+      }
+      if (!document.file.equals(path)) {
+        close();
+        zip = new ZipFile(document.file.toFile(), StandardCharsets.UTF_8);
+        path = document.file;
+      }
+      ZipEntry entry = zip.getEntry(document.entry);
+      if (entry == null) {
+        throw new IOException("the archive has changed");
+      }
+      return zip.getInputStream(entry);
+    }
+
+    @Override
+    public void close() {
+      if (zip != null) {
+        try {
+          zip.close();
+        } catch (IOException e) {
+          // Nothing was written, so nothing is lost.
+        }
+        zip = null;
+        path = null;
+      }
+    }
+  }
+}

@@ -1,0 +1,470 @@
+package dev.lanewise.core.data;
+
+import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.Json;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.OptionalInt;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+
+/**
+ * Tokens to train on and tokens to validate on, with the tokenizer that made them.
+ *
+ * <p>The validation part is the end of the tokens, the training part all before; no window of one
+ * reaches into the other. Close it when the batches made from it are no longer used.
+ */
+public final class Dataset implements AutoCloseable {
+  private static final int FORMAT = 1;
+  private static final int TASK_BYTES = 1 << 20;
+  private static final long BPE_SAMPLE = 8L << 20;
+
+  private final Tokenizer tokenizer;
+  private final TokenSequence train;
+  private final TokenSequence validation;
+  private final Corpus.Summary summary;
+  private final List<TokenFile> files;
+
+  private Dataset(
+      Tokenizer tokenizer,
+      TokenSequence train,
+      TokenSequence validation,
+      Corpus.Summary summary,
+      List<TokenFile> files) {
+    this.tokenizer = tokenizer;
+    this.train = train;
+    this.validation = validation;
+    this.summary = summary;
+    this.files = files;
+  }
+
+  /** Hears how far a long preparation has come. */
+  @FunctionalInterface
+  public interface Progress {
+    /** Hears nothing. */
+    Progress NONE = (phase, done, total) -> {};
+
+    /**
+     * Hears of progress.
+     *
+     * @param phase what is being done, as "learning 1024 tokens"
+     * @param done bytes done
+     * @param total bytes in all
+     */
+    void update(String phase, long done, long total);
+  }
+
+  /**
+   * Turns a corpus into tokens, or takes them from the cache if it was done before.
+   *
+   * @param corpus the text
+   * @param tokenizer {@code bytes}, {@code chars} (the corpus's own characters), {@code gpt2}, or
+   *     {@code bpe:N} (N tokens learnt from the start of the training part)
+   * @param cache folder for token files, made if missing
+   * @param validationFraction share of the tokens to hold back, from 0 to below 1
+   * @param progress hears of progress
+   * @return the data set
+   * @throws InputException if the text or the tokenizer's name cannot be used
+   */
+  public static Dataset prepare(
+      Corpus corpus, String tokenizer, Path cache, double validationFraction, Progress progress) {
+    checkFraction(validationFraction);
+    TokenizerMaker maker = maker(tokenizer);
+    return prepare(corpus, tokenizer, maker, cache, validationFraction, progress);
+  }
+
+  /**
+   * Turns a corpus into tokens of a given tokenizer, or takes them from the cache.
+   *
+   * @param corpus the text
+   * @param tokenizer the tokenizer
+   * @param cache folder for token files, made if missing
+   * @param validationFraction share of the tokens to hold back, from 0 to below 1
+   * @param progress hears of progress
+   * @return the data set
+   * @throws InputException if the text cannot be used
+   */
+  public static Dataset prepare(
+      Corpus corpus,
+      Tokenizer tokenizer,
+      Path cache,
+      double validationFraction,
+      Progress progress) {
+    checkFraction(validationFraction);
+    return prepare(
+        corpus,
+        tokenizer.toJson(),
+        (text, limit, listener) -> tokenizer,
+        cache,
+        validationFraction,
+        progress);
+  }
+
+  /**
+   * Opens token files made elsewhere.
+   *
+   * @param train a token file, or a folder that holds one whose name ends in {@code train.bin} and
+   *     may hold one that ends in {@code val.bin}, as nanoGPT and llm.c leave them
+   * @param tokenizer the tokenizer that made them
+   * @param validationFraction share of a single file to hold back; not used if there is a file for
+   *     validation
+   * @return the data set
+   * @throws InputException if a file cannot be used, or holds a token that the tokenizer lacks
+   */
+  public static Dataset open(Path train, Tokenizer tokenizer, double validationFraction) {
+    checkFraction(validationFraction);
+    List<Path> found = tokenFiles(train);
+    if (found.isEmpty()) {
+      throw new InputException(train + " is no token file and holds none named train.bin.");
+    }
+    List<TokenFile> open = new ArrayList<>();
+    try {
+      for (Path file : found) {
+        open.add(TokenFile.open(file, tokenizer.vocabSize()));
+      }
+    } catch (RuntimeException e) {
+      open.forEach(TokenFile::close);
+      throw e;
+    }
+    if (open.size() == 2) {
+      return new Dataset(tokenizer, open.get(0), open.get(1), null, open);
+    }
+    return split(tokenizer, open.getFirst(), validationFraction, null);
+  }
+
+  /**
+   * The token files that a path stands for.
+   *
+   * @param path any path
+   * @return nothing; one file; or the one for training and the one for validation
+   * @throws InputException if a folder cannot be read or holds several files for training
+   */
+  public static List<Path> tokenFiles(Path path) {
+    if (Files.isRegularFile(path)) {
+      return path.toString().toLowerCase(Locale.ROOT).endsWith(".bin") ? List.of(path) : List.of();
+    }
+    if (!Files.isDirectory(path)) {
+      return List.of();
+    }
+    List<Path> names;
+    try (var list = Files.list(path)) {
+      names = list.sorted().toList();
+    } catch (IOException e) {
+      throw new InputException(path + " cannot be read: " + Failures.describe(e), e);
+    }
+    List<Path> train =
+        names.stream().filter(name -> name.toString().endsWith("train.bin")).toList();
+    List<Path> validation =
+        names.stream().filter(name -> name.toString().endsWith("val.bin")).toList();
+    if (train.size() > 1 || validation.size() > 1) {
+      throw new InputException(
+          path + " holds several token files for training or validation; name one of them.");
+    }
+    if (train.isEmpty()) {
+      return List.of();
+    }
+    return validation.isEmpty() ? train : List.of(train.getFirst(), validation.getFirst());
+  }
+
+  /** Makes the tokenizer of a corpus. */
+  private interface TokenizerMaker {
+    Tokenizer make(Corpus corpus, long trainingBytes, Progress progress);
+  }
+
+  private static TokenizerMaker maker(String name) {
+    return switch (name) {
+      case "bytes" -> (corpus, limit, progress) -> new ByteTokenizer();
+      case "gpt2" -> (corpus, limit, progress) -> BpeTokenizer.gpt2(EndOfText.ALLOW);
+      case "chars" ->
+          (corpus, limit, progress) -> {
+            CharTokenizer.Vocabulary vocabulary = new CharTokenizer.Vocabulary();
+            read(corpus, "collecting characters", progress, Long.MAX_VALUE, vocabulary::add);
+            return vocabulary.tokenizer();
+          };
+      default -> {
+        if (!name.startsWith("bpe:")) {
+          throw new InputException(
+              "There is no tokenizer " + name + "; choose bytes, chars, gpt2, or bpe:1024.");
+        }
+        int size;
+        try {
+          size = Integer.parseInt(name.substring(4));
+        } catch (NumberFormatException e) {
+          throw new InputException(
+              "The tokenizer " + name + " needs a number of tokens after the colon, as bpe:1024.",
+              e);
+        }
+        BpeTokenizer.checkSize(size);
+        yield (corpus, limit, progress) -> {
+          BpeTrainer trainer = new BpeTrainer();
+          long sample = Math.min(limit, BPE_SAMPLE);
+          read(corpus, "learning " + size + " tokens", progress, sample, trainer::add);
+          return BpeTokenizer.train(trainer, size);
+        };
+      }
+    };
+  }
+
+  /** Takes a range of an array of UTF-8. */
+  private interface Text {
+    void add(byte[] utf8, int from, int to);
+  }
+
+  /** Reads text up to a limit. */
+  private static void read(Corpus corpus, String phase, Progress progress, long limit, Text text) {
+    long total = Math.min(limit, corpus.bytes());
+    long[] done = new long[1];
+    corpus.read(
+        (utf8, ends) -> {
+          int size = (int) Math.min(utf8.length, limit - done[0]);
+          while (size > 0 && size < utf8.length && (utf8[size] & 0xC0) == 0x80) {
+            size--;
+          }
+          text.add(utf8, 0, size);
+          done[0] += utf8.length;
+          progress.update(phase, Math.min(done[0], total), total);
+        },
+        limit);
+  }
+
+  private static Dataset prepare(
+      Corpus corpus,
+      String tokenizerKey,
+      TokenizerMaker maker,
+      Path cache,
+      double validationFraction,
+      Progress progress) {
+    // A learnt vocabulary depends on where the training part ends, hence the fraction in the key.
+    String key =
+        sha256(
+                FORMAT
+                    + "\n"
+                    + corpus.fingerprint()
+                    + "\n"
+                    + tokenizerKey
+                    + "\n"
+                    + validationFraction)
+            .substring(0, 24);
+    Path tokensFile = cache.resolve(key + ".bin");
+    Path metaFile = cache.resolve(key + ".json");
+    Dataset cached = fromCache(tokensFile, metaFile, validationFraction);
+    if (cached != null) {
+      return cached;
+    }
+    long trainingBytes = (long) (corpus.bytes() * (1 - validationFraction));
+    Tokenizer tokenizer = maker.make(corpus, Math.max(1, trainingBytes), progress);
+    Corpus.Summary summary = encode(corpus, tokenizer, tokensFile, progress);
+    Map<String, Object> meta = new LinkedHashMap<>();
+    meta.put("source", corpus.toString());
+    meta.put("documents", summary.documents());
+    meta.put("bytes", summary.bytes());
+    meta.put("skipped", summary.skipped());
+    meta.put("tokenizer", Json.parse(tokenizer.toJson(), "the tokenizer"));
+    AtomicFile.writeText(metaFile, Json.writePretty(meta));
+    TokenFile file = TokenFile.open(tokensFile, tokenizer.vocabSize());
+    return split(tokenizer, file, validationFraction, summary);
+  }
+
+  private static Dataset fromCache(Path tokensFile, Path metaFile, double validationFraction) {
+    if (!Files.isRegularFile(tokensFile) || !Files.isRegularFile(metaFile)) {
+      return null;
+    }
+    try {
+      Map<String, Object> meta = Json.parseObject(Files.readString(metaFile), metaFile.toString());
+      Tokenizer tokenizer =
+          Tokenizers.fromJson(Json.write(meta.get("tokenizer")), metaFile.toString());
+      Corpus.Summary summary =
+          new Corpus.Summary(
+              (Long) meta.get("documents"), (Long) meta.get("bytes"), (Long) meta.get("skipped"));
+      TokenFile file = TokenFile.open(tokensFile, tokenizer.vocabSize());
+      return split(tokenizer, file, validationFraction, summary);
+    } catch (IOException | InputException | ClassCastException | NullPointerException e) {
+      // A cache that cannot be used is made again.
+      return null;
+    }
+  }
+
+  /** Encodes on all cores; the pieces are written in the order of the corpus. */
+  private static Corpus.Summary encode(
+      Corpus corpus, Tokenizer tokenizer, Path target, Progress progress) {
+    Corpus.Summary[] summary = new Corpus.Summary[1];
+    try {
+      Files.createDirectories(target.toAbsolutePath().getParent());
+    } catch (IOException e) {
+      throw new InputException(
+          "The folder for " + target + " cannot be made: " + Failures.describe(e), e);
+    }
+    TokenFile.write(
+        target,
+        TokenFile.Layout.LLMC,
+        sink -> summary[0] = encode(corpus, tokenizer, sink, progress));
+    return summary[0];
+  }
+
+  private static Corpus.Summary encode(
+      Corpus corpus, Tokenizer tokenizer, TokenSink sink, Progress progress) {
+    int threads = Runtime.getRuntime().availableProcessors();
+    OptionalInt end = tokenizer.endOfText();
+    long total = corpus.bytes();
+    Deque<Future<TokenList>> running = new ArrayDeque<>();
+    Batch batch = new Batch();
+    long[] done = new long[1];
+    try (ExecutorService workers = Executors.newFixedThreadPool(threads)) {
+      try {
+        Corpus.Summary summary =
+            corpus.read(
+                (utf8, ends) -> {
+                  batch.add(utf8, ends);
+                  done[0] += utf8.length;
+                  if (batch.bytes >= TASK_BYTES) {
+                    running.add(workers.submit(batch.task(tokenizer, end)));
+                    if (running.size() > 2 * threads) {
+                      drain(running.remove(), sink);
+                      progress.update("tokenizing", Math.min(done[0], total), total);
+                    }
+                  }
+                });
+        running.add(workers.submit(batch.task(tokenizer, end)));
+        while (!running.isEmpty()) {
+          drain(running.remove(), sink);
+        }
+        progress.update("tokenizing", total, total);
+        return summary;
+      } finally {
+        running.forEach(task -> task.cancel(false));
+      }
+    }
+  }
+
+  private static void drain(Future<TokenList> task, TokenSink sink) {
+    try {
+      TokenList ids = task.get();
+      for (int i = 0; i < ids.size(); i++) {
+        sink.accept(ids.get(i));
+      }
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof RuntimeException cause) {
+        throw cause;
+      }
+      throw new IllegalStateException("a text could not be encoded", e.getCause());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new CancellationException("interrupted while encoding");
+    }
+  }
+
+  /** Pieces of text that one task encodes. */
+  private static final class Batch {
+    private List<byte[]> pieces = new ArrayList<>();
+    private List<Boolean> ends = new ArrayList<>();
+    private int bytes;
+
+    void add(byte[] utf8, boolean endsDocument) {
+      pieces.add(utf8);
+      ends.add(endsDocument);
+      bytes += utf8.length;
+    }
+
+    java.util.concurrent.Callable<TokenList> task(Tokenizer tokenizer, OptionalInt end) {
+      List<byte[]> taskPieces = pieces;
+      List<Boolean> taskEnds = ends;
+      int capacity = bytes / 2;
+      pieces = new ArrayList<>();
+      ends = new ArrayList<>();
+      bytes = 0;
+      return () -> {
+        TokenList ids = new TokenList(capacity);
+        for (int i = 0; i < taskPieces.size(); i++) {
+          byte[] utf8 = taskPieces.get(i);
+          tokenizer.encode(utf8, 0, utf8.length, ids);
+          if (taskEnds.get(i) && end.isPresent()) {
+            ids.accept(end.getAsInt());
+          }
+        }
+        return ids;
+      };
+    }
+  }
+
+  private static Dataset split(
+      Tokenizer tokenizer, TokenFile file, double validationFraction, Corpus.Summary summary) {
+    long cut = (long) (file.length() * (1 - validationFraction));
+    return new Dataset(
+        tokenizer, file.slice(0, cut), file.slice(cut, file.length()), summary, List.of(file));
+  }
+
+  private static void checkFraction(double fraction) {
+    if (!(fraction >= 0 && fraction < 1)) {
+      throw new InputException(
+          "The share of the text for validation must be from 0 to below 1, not " + fraction + ".");
+    }
+  }
+
+  private static String sha256(String text) {
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      return HexFormat.of().formatHex(digest.digest(text.getBytes(StandardCharsets.UTF_8)));
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException("every Java platform has SHA-256", e);
+    }
+  }
+
+  /**
+   * The tokenizer of the tokens.
+   *
+   * @return the tokenizer
+   */
+  public Tokenizer tokenizer() {
+    return tokenizer;
+  }
+
+  /**
+   * The tokens to train on.
+   *
+   * @return the first part
+   */
+  public TokenSequence train() {
+    return train;
+  }
+
+  /**
+   * The tokens to validate on.
+   *
+   * @return the last part; empty if nothing was held back
+   */
+  public TokenSequence validation() {
+    return validation;
+  }
+
+  /**
+   * What was read to make the tokens.
+   *
+   * @return the summary, or null for token files made elsewhere
+   */
+  public Corpus.Summary summary() {
+    return summary;
+  }
+
+  /** Unmaps the token files. */
+  @Override
+  public void close() {
+    files.forEach(TokenFile::close);
+  }
+}

@@ -1,0 +1,37 @@
+package dev.lanewise.core.data;
+
+import java.lang.foreign.MemorySegment;
+import java.util.Objects;
+
+/** A part of a sequence. */
+record Slice(TokenSequence whole, long start, long length) implements TokenSequence {
+  @Override
+  public int get(long index) {
+    return whole.get(start + Objects.checkIndex(index, length));
+  }
+
+  @Override
+  public void copy(long from, int count, MemorySegment target, long targetIndex) {
+    Objects.checkFromIndexSize(from, count, length);
+    whole.copy(start + from, count, target, targetIndex);
+  }
+
+  @Override
+  public TokenSequence slice(long from, long to) {
+    Objects.checkFromToIndex(from, to, length);
+    return new Slice(whole, start + from, to - from);
+  }
+
+  /** A sequence in an array. */
+  record InMemory(int[] ids) implements TokenSequence {
+    @Override
+    public long length() {
+      return ids.length;
+    }
+
+    @Override
+    public int get(long index) {
+      return ids[(int) Objects.checkIndex(index, (long) ids.length)];
+    }
+  }
+}

@@ -1,0 +1,335 @@
+package dev.lanewise.core.data;
+
+import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Objects;
+
+/**
+ * Token ids in a memory-mapped file, little-endian.
+ *
+ * <p>The file must not be shortened while it is open. After {@link #close} every use throws
+ * IllegalStateException.
+ */
+public final class TokenFile implements TokenSequence, AutoCloseable {
+  private static final ValueLayout.OfShort U16 =
+      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfInt I32 =
+      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final int HEADER_BYTES = 1024;
+
+  /** How tokens lie in a file. */
+  public enum Layout {
+    /** nanoGPT's: 16-bit unsigned ids and nothing else. */
+    NANOGPT(2, 0, 0),
+    /**
+     * llm.c's for GPT-2: 256 32-bit integers, of which the first three are magic 20240520, version
+     * 1 and the number of tokens; then 16-bit unsigned ids.
+     */
+    LLMC(2, 20240520, 1),
+    /** llm.c's for Llama 3: the same header with magic 20240801, version 7; then 32-bit ids. */
+    LLMC_LLAMA(4, 20240801, 7);
+
+    private final int bytes;
+    private final int magic;
+    private final int version;
+
+    Layout(int bytes, int magic, int version) {
+      this.bytes = bytes;
+      this.magic = magic;
+      this.version = version;
+    }
+
+    private int headerBytes() {
+      return magic == 0 ? 0 : HEADER_BYTES;
+    }
+  }
+
+  private final Path path;
+  private final Layout layout;
+  private final Arena arena;
+  private final MemorySegment tokens;
+  private final long length;
+
+  private TokenFile(Path path, Layout layout, Arena arena, MemorySegment tokens) {
+    this.path = path;
+    this.layout = layout;
+    this.arena = arena;
+    this.tokens = tokens;
+    this.length = tokens.byteSize() / layout.bytes;
+  }
+
+  /**
+   * Opens a token file, which says by its first integer whether it has llm.c's header.
+   *
+   * @param path the file
+   * @param vocabSize number of ids that are valid; the whole file is checked
+   * @return the open file
+   * @throws InputException if the file is missing, unreadable, empty, of odd length, damaged, or
+   *     holds an id that is not below vocabSize; the message names the file and the position
+   */
+  public static TokenFile open(Path path, int vocabSize) {
+    TokenFile file = open(path);
+    try {
+      file.check(vocabSize);
+      return file;
+    } catch (RuntimeException e) {
+      file.close();
+      throw e;
+    }
+  }
+
+  /**
+   * Opens a token file without looking at its ids.
+   *
+   * @param path the file
+   * @return the open file
+   * @throws InputException as {@link #open(Path, int)}, but for ids
+   */
+  public static TokenFile open(Path path) {
+    Arena arena = Arena.ofShared();
+    try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+      if (Files.isDirectory(path)) {
+        throw new InputException(path + " is a folder, not a token file.");
+      }
+      MemorySegment all = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
+      Layout layout = layoutOf(path, all);
+      MemorySegment tokens = all.asSlice(layout.headerBytes());
+      if (tokens.byteSize() == 0) {
+        throw new InputException("The token file " + path + " holds no tokens.");
+      }
+      return new TokenFile(path, layout, arena, tokens);
+    } catch (NoSuchFileException e) {
+      arena.close();
+      throw new InputException("There is no token file " + path + ".", e);
+    } catch (IOException e) {
+      arena.close();
+      throw new InputException(
+          "The token file " + path + " cannot be read: " + Failures.describe(e), e);
+    } catch (RuntimeException e) {
+      arena.close();
+      throw e;
+    }
+  }
+
+  private static Layout layoutOf(Path path, MemorySegment all) {
+    long size = all.byteSize();
+    if (size == 0) {
+      throw new InputException("The token file " + path + " is empty.");
+    }
+    int first = size >= 4 ? all.get(I32, 0) : 0;
+    for (Layout layout : new Layout[] {Layout.LLMC, Layout.LLMC_LLAMA}) {
+      if (first == layout.magic) {
+        if (size < HEADER_BYTES) {
+          throw new InputException(
+              "The token file %s ends inside its header: %d of %d bytes are there."
+                  .formatted(path, size, HEADER_BYTES));
+        }
+        int version = all.get(I32, 4);
+        if (version != layout.version) {
+          throw new InputException(
+              "The token file %s has version %d of llm.c's layout %d; only version %d is known."
+                  .formatted(path, version, layout.magic, layout.version));
+        }
+        long count = Integer.toUnsignedLong(all.get(I32, 8));
+        long expected = HEADER_BYTES + count * layout.bytes;
+        if (size != expected) {
+          throw new InputException(
+              "The token file %s is damaged: its header announces %d tokens, which take %d bytes, but it has %d."
+                  .formatted(path, count, expected, size));
+        }
+        return layout;
+      }
+    }
+    if (size % Short.BYTES != 0) {
+      throw new InputException(
+          "The token file %s has an odd number of bytes, %d, so it cannot hold 16-bit tokens."
+              .formatted(path, size));
+    }
+    return Layout.NANOGPT;
+  }
+
+  /**
+   * Checks that every id is below a vocabulary's size.
+   *
+   * @param vocabSize number of ids that are valid
+   * @throws InputException if one is not; the message names the first
+   */
+  public void check(int vocabSize) {
+    if (layout.bytes == 2 && vocabSize > 0xFFFF) {
+      return;
+    }
+    for (long i = 0; i < length; i++) {
+      int id = get(i);
+      if (id < 0 || id >= vocabSize) {
+        throw new InputException(
+            "Token %s at position %d of %s is not in the vocabulary of %d; the file was made with another tokenizer or is damaged."
+                .formatted(Integer.toUnsignedString(id), i, path, vocabSize));
+      }
+    }
+  }
+
+  /**
+   * The file.
+   *
+   * @return its path as given
+   */
+  public Path path() {
+    return path;
+  }
+
+  /**
+   * The layout that was found.
+   *
+   * @return the layout
+   */
+  public Layout layout() {
+    return layout;
+  }
+
+  @Override
+  public long length() {
+    return length;
+  }
+
+  @Override
+  public int get(long index) {
+    return layout.bytes == 2 ? tokens.get(U16, index * 2) & 0xFFFF : tokens.get(I32, index * 4);
+  }
+
+  @Override
+  public void copy(long from, int count, MemorySegment target, long targetIndex) {
+    Objects.checkFromIndexSize(from, count, length);
+    Objects.checkFromIndexSize(targetIndex, count, target.byteSize() / Integer.BYTES);
+    if (layout.bytes == 4) {
+      MemorySegment.copy(
+          tokens, I32, from * 4, target, ValueLayout.JAVA_INT_UNALIGNED, targetIndex * 4, count);
+      return;
+    }
+    for (int i = 0; i < count; i++) {
+      target.set(
+          ValueLayout.JAVA_INT_UNALIGNED,
+          (targetIndex + i) * 4,
+          tokens.get(U16, (from + i) * 2) & 0xFFFF);
+    }
+  }
+
+  /** Unmaps the file. */
+  @Override
+  public void close() {
+    arena.close();
+  }
+
+  /** Gives the tokens of a new file to a sink, in order. */
+  @FunctionalInterface
+  public interface Content {
+    /**
+     * Gives all tokens.
+     *
+     * @param sink takes them one by one, from one thread at a time
+     */
+    void writeTo(TokenSink sink);
+  }
+
+  /**
+   * Writes a token file, which appears under its name when it is whole.
+   *
+   * @param path the file to make; an existing one is replaced
+   * @param layout how to lay it out
+   * @param content gives the tokens
+   * @return the number of tokens
+   * @throws InputException if the file cannot be written, an id does not fit the layout, or there
+   *     are more than 2<sup>31</sup> - 1 tokens for llm.c's header
+   */
+  public static long write(Path path, Layout layout, Content content) {
+    long[] count = new long[1];
+    AtomicFile.write(
+        path,
+        channel -> {
+          Writer writer = new Writer(path, layout, channel);
+          try {
+            content.writeTo(writer);
+          } catch (UncheckedIOException e) {
+            throw e.getCause();
+          }
+          count[0] = writer.finish();
+        });
+    return count[0];
+  }
+
+  private static final class Writer implements TokenSink {
+    private final Path path;
+    private final Layout layout;
+    private final FileChannel channel;
+    private final ByteBuffer buffer =
+        ByteBuffer.allocateDirect(1 << 18).order(ByteOrder.LITTLE_ENDIAN);
+    private long count;
+
+    Writer(Path path, Layout layout, FileChannel channel) throws IOException {
+      this.path = path;
+      this.layout = layout;
+      this.channel = channel;
+      channel.position(layout.headerBytes());
+    }
+
+    @Override
+    public void accept(int id) {
+      if (id < 0 || layout.bytes == 2 && id > 0xFFFF) {
+        throw new InputException(
+            "Token %d at position %d does not fit the 16-bit tokens of %s."
+                .formatted(id, count, path));
+      }
+      if (buffer.remaining() < layout.bytes) {
+        try {
+          flush();
+        } catch (IOException e) {
+          throw new UncheckedIOException(e);
+        }
+      }
+      if (layout.bytes == 2) {
+        buffer.putShort((short) id);
+      } else {
+        buffer.putInt(id);
+      }
+      count++;
+    }
+
+    long finish() throws IOException {
+      flush();
+      if (layout.magic != 0) {
+        if (count > Integer.MAX_VALUE) {
+          throw new InputException(
+              "llm.c's header cannot hold %d tokens; write %s in several files."
+                  .formatted(count, path));
+        }
+        buffer.putInt(layout.magic).putInt(layout.version).putInt((int) count);
+        while (buffer.position() < HEADER_BYTES) {
+          buffer.putInt(0);
+        }
+        channel.position(0);
+        flush();
+      }
+      return count;
+    }
+
+    private void flush() throws IOException {
+      buffer.flip();
+      while (buffer.hasRemaining()) {
+        channel.write(buffer);
+      }
+      buffer.clear();
+    }
+  }
+}

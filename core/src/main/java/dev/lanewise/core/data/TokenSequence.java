@@ -1,0 +1,64 @@
+package dev.lanewise.core.data;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Objects;
+
+/** Token ids in order, in memory or in a file. */
+public interface TokenSequence {
+  /**
+   * The number of tokens.
+   *
+   * @return the length
+   */
+  long length();
+
+  /**
+   * One token.
+   *
+   * @param index position, from 0
+   * @return its id
+   * @throws IndexOutOfBoundsException if the index is outside the sequence
+   */
+  int get(long index);
+
+  /**
+   * Copies tokens as 32-bit integers.
+   *
+   * @param from position of the first token
+   * @param count number of tokens
+   * @param target memory for at least {@code targetIndex + count} native integers
+   * @param targetIndex where to put the first, counted in integers
+   * @throws IndexOutOfBoundsException if either range is too long
+   */
+  default void copy(long from, int count, MemorySegment target, long targetIndex) {
+    Objects.checkFromIndexSize(from, count, length());
+    Objects.checkFromIndexSize(targetIndex, count, target.byteSize() / Integer.BYTES);
+    for (int i = 0; i < count; i++) {
+      target.set(ValueLayout.JAVA_INT_UNALIGNED, (targetIndex + i) * Integer.BYTES, get(from + i));
+    }
+  }
+
+  /**
+   * A part of this sequence, through which nothing outside can be read.
+   *
+   * @param from position of the first token
+   * @param to position after the last
+   * @return a view
+   * @throws IndexOutOfBoundsException if the range is outside the sequence
+   */
+  default TokenSequence slice(long from, long to) {
+    Objects.checkFromToIndex(from, to, length());
+    return new Slice(this, from, to - from);
+  }
+
+  /**
+   * A sequence in memory.
+   *
+   * @param ids the tokens; the array is not copied
+   * @return the sequence
+   */
+  static TokenSequence of(int... ids) {
+    return new Slice.InMemory(ids);
+  }
+}
