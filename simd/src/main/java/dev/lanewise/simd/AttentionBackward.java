@@ -42,7 +42,7 @@ final class AttentionBackward {
     int keys = call.keys;
     int padded = AttentionForward.padded(headSize);
     long step = padded * 4L;
-    long panelBytes = headSize * PANEL * 4L;
+    long panelBytes = (long) headSize * PANEL * 4L;
     long statBytes = (queries * 4L + 63) & -64;
 
     long queryAt = 0;
@@ -81,7 +81,7 @@ final class AttentionBackward {
         for (int query = first; query < queries; query += QUERY_BLOCK) {
           int height = Math.min(QUERY_BLOCK, queries - query);
           for (int r = 0; r < height; r++) {
-            long row = query + r;
+            long row = (long) query + r;
             long q = call.q.at(sequence, head) + row * call.q.rowStep;
             AttentionForward.copyRow(call.q.segment, q, s, queryAt + r * LD, headSize, scale);
             long g = call.dOut.at(sequence, head) + row * call.dOut.rowStep;
@@ -159,7 +159,7 @@ final class AttentionBackward {
           }
         }
         for (int r = 0; r < width; r++) {
-          long row = key + r;
+          long row = (long) key + r;
           long dk = call.dk.at(sequence, head) + row * call.dk.rowStep;
           AttentionForward.copyRow(
               s, dkAt + r * step, call.dk.segment, dk, headSize, AttentionForward.LN_2);

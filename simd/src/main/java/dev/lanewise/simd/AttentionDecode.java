@@ -50,7 +50,7 @@ final class AttentionDecode {
     int sequence = task / chunks;
     int from = task % chunks * CHUNK;
     int to = Math.min(from + CHUNK, call.keys);
-    try (Scratch scratch = Scratch.take(call.heads * CHUNK * 4L)) {
+    try (Scratch scratch = Scratch.take((long) call.heads * CHUNK * 4L)) {
       for (int query = 0; query < call.queries; query++) {
         int end = Math.min(to, call.visible(query + 1));
         long slot = ((long) task * call.queries + query) * slotBytes(call);

@@ -40,14 +40,12 @@ public final class Workers {
 
   private static final VarHandle COUNTER = MethodHandles.arrayElementVarHandle(long[].class);
   private static final VarHandle OWNER;
-  private static final VarHandle EPOCH;
   private static final VarHandle DONE;
 
   static {
     try {
       MethodHandles.Lookup lookup = MethodHandles.lookup();
       OWNER = lookup.findVarHandle(Pool.class, "owner", Thread.class);
-      EPOCH = lookup.findVarHandle(Pool.class, "epoch", int.class);
       DONE = lookup.findVarHandle(Pool.class, "done", int.class);
     } catch (ReflectiveOperationException e) {
       throw new ExceptionInInitializerError(e);
@@ -138,7 +136,10 @@ public final class Workers {
     volatile int threads;
     private volatile Thread owner;
     private volatile int epoch;
+
+    @SuppressWarnings("UnusedVariable") // read and written through its handle
     private volatile int done;
+
     private volatile Throwable failure;
     private Task body;
     private int tasks;

@@ -11,6 +11,7 @@ import java.lang.invoke.MethodHandle;
  * Memory between two pages that nobody may touch: a kernel that reads or writes past either end of
  * its operands kills the test JVM.
  */
+@SuppressWarnings("restricted")
 final class GuardedMemory {
   private static final int PAGE = 4096;
   private static final int NONE = 0;

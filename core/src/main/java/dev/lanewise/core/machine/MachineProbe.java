@@ -218,6 +218,8 @@ public final class MachineProbe {
     private final MemorySegment b;
     private final MemorySegment c;
     private final double[] rates = new double[WINDOWS];
+
+    @SuppressWarnings("UnusedVariable") // written, so that the reads before it cannot be left out
     private float sink;
 
     Worker(Arena arena, long bytes) {

@@ -17,7 +17,7 @@ import java.util.function.BiConsumer;
 /**
  * A GPT: token and position embedding, pre-norm transformer blocks, final norm, output head.
  *
- * <p>Parameters are zero, and norms the identity, until {@link GptInit} or a file fills them. They
+ * <p>Parameters are zero, and norms the identity, until {@code GptInit} or a file fills them. They
  * have the names of Hugging Face's GPT-2, with weights {@code [outputs, inputs]}.
  */
 public final class Gpt implements Module {

@@ -11,7 +11,7 @@ import java.util.function.BiConsumer;
  */
 public record Embedding(Tensor weight) implements Module {
 
-  /** A table of zeros; an {@link Initializer} fills it. */
+  /** A table of zeros; an {@code Initializer} fills it. */
   public Embedding(Tape tape, int entries, int channels) {
     this(tape.parameter(entries, channels));
   }

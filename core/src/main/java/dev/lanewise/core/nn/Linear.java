@@ -14,7 +14,7 @@ import java.util.function.BiConsumer;
 public record Linear(Tensor weight, Tensor bias) implements Module {
 
   /**
-   * A layer whose parameters are zero; an {@link Initializer} fills them.
+   * A layer whose parameters are zero; an {@code Initializer} fills them.
    *
    * @param tape where its parameters live
    * @param inputs width of what comes in

@@ -28,11 +28,18 @@ public final class TorchGenerator {
      * ATEN_CPU_CAPABILITY=default}) with the GNU C library's logf, cosf and sinf. The default:
      * these are the numbers that the widely read tutorials print.
      */
-    SCALAR,
+    SCALAR(0),
+
     /**
      * PyTorch's kernels for AVX2 and AVX-512: what it computes by itself on today's x86 machines.
      */
-    VECTOR
+    VECTOR(1);
+
+    private final int code;
+
+    Stream(int code) {
+      this.code = code;
+    }
   }
 
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
@@ -550,7 +557,7 @@ public final class TorchGenerator {
   public byte[] state() {
     ByteBuffer buffer = ByteBuffer.allocate(STATE_BYTES).order(ByteOrder.LITTLE_ENDIAN);
     buffer.putInt(STATE_MAGIC).putInt(engine.position()).putLong(seed);
-    buffer.putInt(stream.ordinal()).putInt(hasCachedNormal ? 1 : 0);
+    buffer.putInt(stream.code).putInt(hasCachedNormal ? 1 : 0);
     buffer.putDouble(hasCachedNormal ? cachedNormal : 0);
     buffer.asIntBuffer().put(engine.words());
     return buffer.array();
@@ -576,7 +583,7 @@ public final class TorchGenerator {
     if (position < 0 || position > MersenneTwister.BLOCK || (cached & ~1) != 0) {
       throw new IllegalArgumentException("The generator state is damaged.");
     }
-    if (savedStream != stream.ordinal()) {
+    if (savedStream != stream.code) {
       throw new IllegalArgumentException(
           "The state is not of a generator of the stream " + stream + ".");
     }

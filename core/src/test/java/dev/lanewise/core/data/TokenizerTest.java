@@ -267,7 +267,7 @@ class TokenizerTest {
         for (int i = 0; i + 1 < word.size(); i++) {
           if (word.get(i) == left && word.get(i + 1) == right) {
             word.set(i, 256 + m);
-            word.remove(i + 1);
+            word.remove(/* index */ i + 1);
           }
         }
       }
@@ -323,7 +323,7 @@ class TokenizerTest {
     assertEquals("\uFFFD", decoder.finish());
     assertEquals("x", decoder.next('x'));
     assertEquals("\uFFFD", decoder.next(0xFF));
-    for (int id : GPT2.encode(text)) {
+    for (int _ : GPT2.encode(text)) {
       out.append(decoder.next('.'));
     }
     TokenDecoder gpt2 = GPT2.decoder();

@@ -32,7 +32,7 @@ class SafeTensorsTest {
     for (ElementType type : ElementType.values()) {
       byte[] bytes = new byte[6 * type.bytes()];
       for (int i = 0; i < bytes.length; i++) {
-        bytes[i] = (byte) (31 * i + type.ordinal());
+        bytes[i] = (byte) (31 * i + type.bytes());
       }
       tensors.put(
           "t." + type, new StoredTensor(type, new long[] {2, 3}, MemorySegment.ofArray(bytes)));

@@ -58,7 +58,7 @@ class MachineProbeTest {
       for (int i = 0; i < rounds; i++) {
         x = Math.fma(x, 0.999999f, 1e-9f);
       }
-      expected += x * (double) (Machine.vectorBits() / 32);
+      expected += (double) x * Machine.vectorBits() / 32;
     }
     assertEquals(expected, MachineProbe.fma(rounds), 1e-5 * expected);
   }
