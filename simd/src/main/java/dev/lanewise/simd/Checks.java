@@ -78,16 +78,6 @@ final class Checks {
     if (matrix.segment().isReadOnly()) {
       throw new IllegalArgumentException(name + " is written but its segment is read-only");
     }
-    if (overlapsItself(matrix)) {
-      throw new IllegalArgumentException(
-          name + " is written but its rows overlap: stride " + matrix.stride());
-    }
-  }
-
-  private static boolean overlapsItself(Matrix m) {
-    int storedRows = m.isTransposed() ? m.cols() : m.rows();
-    int storedCols = m.isTransposed() ? m.rows() : m.cols();
-    return storedRows > 1 && m.stride() < storedCols;
   }
 
   private static void accessible(String name, MemorySegment segment) {
@@ -171,43 +161,71 @@ final class Checks {
     disjoint(outName, out, outOffset, outFloats, name, other, offset, floats);
   }
 
-  /**
-   * Refuses an output matrix that shares memory with another operand. Two blocks of columns of one
-   * wider matrix interleave without sharing an element, and pass.
-   */
+  /** Refuses an output matrix that shares an element with another matrix. */
   static void disjoint(String outName, Matrix out, String name, Matrix other) {
-    long outFloats = extent(out);
-    long floats = extent(other);
-    if (!overlap(
+    disjoint(
+        outName,
         out.segment(),
-        out.offset() * Float.BYTES,
-        outFloats * Float.BYTES,
+        out.offset(),
+        storedRows(out),
+        storedCols(out),
+        out.stride(),
+        name,
         other.segment(),
-        other.offset() * Float.BYTES,
-        floats * Float.BYTES)) {
-      return;
-    }
-    if (!interleaved(out, other)) {
+        other.offset(),
+        storedRows(other),
+        storedCols(other),
+        other.stride());
+  }
+
+  private static int storedRows(Matrix m) {
+    return m.isTransposed() ? m.cols() : m.rows();
+  }
+
+  private static int storedCols(Matrix m) {
+    return m.isTransposed() ? m.rows() : m.cols();
+  }
+
+  /**
+   * Refuses stored rows that are written and share memory with others that are read. Two blocks of
+   * columns of one wider matrix interleave without sharing an element, and pass.
+   */
+  static void disjoint(
+      String outName,
+      MemorySegment out,
+      long outOffset,
+      int outRows,
+      int outCols,
+      long outStride,
+      String name,
+      MemorySegment other,
+      long offset,
+      int rows,
+      int cols,
+      long stride) {
+    long outStart = out.address() + outOffset * Float.BYTES;
+    long start = other.address() + offset * Float.BYTES;
+    if (overlap(
+            out,
+            outOffset * Float.BYTES,
+            extent(outRows, outCols, outStride) * Float.BYTES,
+            other,
+            offset * Float.BYTES,
+            extent(rows, cols, stride) * Float.BYTES)
+        && !interleaved(outStart, outCols, outStride, start, cols, stride)) {
       throw new IllegalArgumentException(outName + " is written but shares memory with " + name);
     }
   }
 
-  /** Whether two views of the same stride occupy different columns of every stored row. */
-  private static boolean interleaved(Matrix a, Matrix b) {
-    long stride = a.stride();
-    if (stride != b.stride() || stride == 0) {
+  /** Whether rows of the same stride occupy different columns of every stored row. */
+  private static boolean interleaved(
+      long aStart, int aCols, long aStride, long bStart, int bCols, long bStride) {
+    long apart = bStart - aStart;
+    if (aStride != bStride || aStride == 0 || apart % Float.BYTES != 0) {
       return false;
     }
-    long apart =
-        (b.segment().address() + b.offset() * Float.BYTES)
-            - (a.segment().address() + a.offset() * Float.BYTES);
-    if (apart % Float.BYTES != 0) {
-      return false;
-    }
-    long gap = Math.floorMod(apart / Float.BYTES, stride);
-    int aCols = a.isTransposed() ? a.rows() : a.cols();
-    int bCols = b.isTransposed() ? b.rows() : b.cols();
-    return gap >= aCols && stride - gap >= bCols;
+    long gap = Math.floorMod(apart / Float.BYTES, aStride);
+    return gap >= aCols && aStride - gap >= bCols;
   }
 
   private static boolean overlap(

@@ -1,0 +1,160 @@
+package dev.lanewise.simd;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * A right-hand operand of {@link Gemm} in the order in which the kernels read it, packed once to
+ * serve many products. Products with it give the same bits as those with the matrix it was packed
+ * from.
+ *
+ * <p>The object is for one shape and may be packed again, in place, whenever the matrix changes.
+ * Packing must not run while a product reads the object.
+ */
+public final class PackedMatrix {
+  /** A panel of the packed matrix is packed as one task. */
+  private static final class Job implements Workers.Task {
+    private PackedMatrix target;
+    private MemorySegment from;
+    private long at;
+    private long stride;
+    private boolean isTransposed;
+
+    @Override
+    public void run(int task) {
+      PackedMatrix t = target;
+      int panels = Blocking.panels(t.cols);
+      int block = task / panels;
+      int first = block * t.blockDepth;
+      int depth = Math.min(t.blockDepth, t.rows - first);
+      int col = task % panels * MicroKernel.COLS;
+      GemmJob.packB(
+          from,
+          at,
+          stride,
+          isTransposed,
+          first,
+          depth,
+          col,
+          t.cols,
+          t.segment,
+          t.panel(block, col));
+    }
+  }
+
+  private static final Spares<Job> JOBS = new Spares<>(Job::new);
+
+  final MemorySegment segment;
+  final int rows;
+  final int cols;
+  final int blockDepth;
+
+  /**
+   * Memory for a matrix, not packed yet: products with it are undefined until {@link #pack}.
+   *
+   * @param arena where the memory comes from; not a confined one
+   * @param rows rows of the operand, the depth of the product
+   * @param cols columns of the operand and of the product
+   */
+  public PackedMatrix(Arena arena, int rows, int cols) {
+    if (rows < 0 || cols < 0) {
+      throw new IllegalArgumentException("negative shape: " + rows + " x " + cols);
+    }
+    this.rows = rows;
+    this.cols = cols;
+    this.blockDepth = Blocking.depth(rows);
+    this.segment = arena.allocate(Math.max(64, bytes(rows, cols)), 64);
+    Checks.readable("packed matrix", segment, 0, 0);
+  }
+
+  /**
+   * Packs a matrix into new memory.
+   *
+   * @param arena where the memory comes from; not a confined one
+   * @param matrix the operand; use {@link Matrix#transposed} for the transpose of what is stored
+   * @return the packed operand
+   */
+  public static PackedMatrix of(Arena arena, Matrix matrix) {
+    PackedMatrix packed = new PackedMatrix(arena, matrix.rows(), matrix.cols());
+    packed.pack(matrix);
+    return packed;
+  }
+
+  /**
+   * Bytes that a packed matrix takes.
+   *
+   * @param rows rows of the operand
+   * @param cols columns of the operand
+   * @return bytes, a little more than {@code 4 * rows * cols}
+   */
+  public static long bytes(int rows, int cols) {
+    return (long) rows * Blocking.panels(cols) * MicroKernel.COLS * Float.BYTES;
+  }
+
+  /**
+   * Packs a matrix in place of what was packed before.
+   *
+   * @param matrix the operand, of this object's shape
+   * @throws IllegalArgumentException if the shape differs or a segment cannot be used
+   */
+  public void pack(Matrix matrix) {
+    Checks.readable("matrix", matrix);
+    if (matrix.rows() != rows || matrix.cols() != cols) {
+      throw new IllegalArgumentException(
+          "matrix is "
+              + matrix.rows()
+              + " x "
+              + matrix.cols()
+              + " but the packed one is "
+              + rows
+              + " x "
+              + cols);
+    }
+    pack(matrix.segment(), matrix.offset(), matrix.stride(), matrix.isTransposed());
+  }
+
+  /**
+   * The raw form of {@link #pack(Matrix)}.
+   *
+   * @param from memory of the matrix
+   * @param offset first element, counted in floats
+   * @param stride floats between stored rows
+   * @param isTransposed whether the transpose of what is stored is packed: stored rows are then
+   *     columns of the operand
+   */
+  public void pack(MemorySegment from, long offset, long stride, boolean isTransposed) {
+    Gemm.checkOperand("matrix", from, offset, stride, rows, cols, isTransposed);
+    Checks.writable("packed matrix", segment, 0, 0);
+    long extent = Gemm.extent(rows, cols, stride, isTransposed);
+    Checks.disjoint(
+        "packed matrix", segment, 0, segment.byteSize() / 4, "matrix", from, offset, extent);
+    if (Staging.needed(from)) {
+      try (var staging = new Staging()) {
+        run(staging.input(from, offset * 4, extent * 4), 0, stride, isTransposed);
+      }
+    } else {
+      run(from, offset, stride, isTransposed);
+    }
+  }
+
+  private void run(MemorySegment from, long offset, long stride, boolean isTransposed) {
+    Job job = JOBS.take();
+    job.target = this;
+    job.from = from;
+    job.at = offset * Float.BYTES;
+    job.stride = stride * Float.BYTES;
+    job.isTransposed = isTransposed;
+    Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
+    job.target = null;
+    job.from = null;
+    JOBS.give(job);
+  }
+
+  /** Byte offset of the panel that starts at a column, in a block of rows. */
+  long panel(int block, int col) {
+    int first = block * blockDepth;
+    int depth = Math.min(blockDepth, rows - first);
+    long width = (long) Blocking.panels(cols) * MicroKernel.COLS;
+    return Float.BYTES * (first * width + (long) col * depth);
+  }
+}
