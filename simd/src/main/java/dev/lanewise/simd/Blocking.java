@@ -32,21 +32,22 @@ final class Blocking {
     return (int) (((long) n + MicroKernel.COLS - 1) / MicroKernel.COLS);
   }
 
-  /** Floats of packed A per column for {@code m} rows: the rows rounded up to whole tiles. */
+  /** Rows of A as packed: the last tile is a full one, or as few small ones as hold the rest. */
   static int paddedRows(int m) {
     int rest = m % MicroKernel.ROWS;
-    return m - rest + paddedRest(rest);
+    int tile = restTile(rest);
+    return m - rest + (rest + tile - 1) / tile * tile;
   }
 
-  private static int paddedRest(int rest) {
-    int few = (rest + MicroKernel.FEW_ROWS - 1) / MicroKernel.FEW_ROWS * MicroKernel.FEW_ROWS;
-    return few >= MicroKernel.ROWS ? MicroKernel.ROWS : few;
+  /** Height of the tiles that hold a rest of rows: full ones if small ones would not be fewer. */
+  static int restTile(int rest) {
+    int few = MicroKernel.FEW_ROWS;
+    return (rest + few - 1) / few * few >= MicroKernel.ROWS ? MicroKernel.ROWS : few;
   }
 
-  /** Rows of the tile that starts at row {@code i} of {@code m}. */
+  /** Height of the tile that starts at row {@code i} of {@code m} packed together. */
   static int tileRows(int i, int m) {
-    int padded = paddedRows(m);
-    return padded - i >= MicroKernel.ROWS ? MicroKernel.ROWS : MicroKernel.FEW_ROWS;
+    return i < m - m % MicroKernel.ROWS ? MicroKernel.ROWS : restTile(m % MicroKernel.ROWS);
   }
 
   /** How many rows or columns of the shared operand are packed at once, in whole tiles. */

@@ -55,6 +55,7 @@ final class GemmJob implements Workers.Task {
   private MemorySegment shared;
   private int sharedFrom;
   private int sharedTo;
+  private int packedTogether;
   private int group;
 
   /** Forgets the operands, so that a spare job keeps no memory alive. */
@@ -84,8 +85,9 @@ final class GemmJob implements Workers.Task {
     boolean shareA = packed != null || n >= m;
     int tile = shareA ? MicroKernel.ROWS : MicroKernel.COLS;
     int lines = shareA ? m : n;
+    packedTogether = tile * (shareA ? 8 : 3);
     int step = Math.min(Blocking.sharedLines(blockDepth, tile), (lines + tile - 1) / tile * tile);
-    try (Scratch scratch = Scratch.take(4L * step * blockDepth + 64)) {
+    try (Scratch scratch = Scratch.take(4L * step * (blockDepth + Packing.SLACK) + 64)) {
       shared = scratch.segment;
       for (block = 0; block < blocks; block++) {
         first = block * blockDepth;
@@ -94,8 +96,8 @@ final class GemmJob implements Workers.Task {
         isLast = block == blocks - 1;
         for (sharedFrom = 0; sharedFrom < lines; sharedFrom = sharedTo) {
           sharedTo = Math.min(lines, sharedFrom + step);
-          int sharedTiles = (sharedTo - sharedFrom + tile - 1) / tile;
-          run(shareA ? Phase.PACK_A : Phase.PACK_B, sharedTiles, threads);
+          int packs = (sharedTo - sharedFrom + packedTogether - 1) / packedTogether;
+          run(shareA ? Phase.PACK_A : Phase.PACK_B, packs, threads);
           int otherTiles =
               shareA ? Blocking.panels(n) : (m + MicroKernel.ROWS - 1) / MicroKernel.ROWS;
           int otherTile = shareA ? MicroKernel.COLS : MicroKernel.ROWS;
@@ -143,20 +145,7 @@ final class GemmJob implements Workers.Task {
   public void run(int task) {
     switch (phase) {
       case PACK_A -> packSharedA(task);
-      case PACK_B -> {
-        int col = sharedFrom + task * MicroKernel.COLS;
-        packB(
-            b,
-            bAt,
-            bStride,
-            bTransposed,
-            first,
-            depth,
-            col,
-            sharedTo,
-            shared,
-            4L * (col - sharedFrom) * depth);
-      }
+      case PACK_B -> packSharedB(task);
       case SHARE_A -> multiplyGroupOfB(task);
       case SHARE_B -> multiplyGroupOfA(task);
       case BATCH -> one(task);
@@ -189,29 +178,50 @@ final class GemmJob implements Workers.Task {
   }
 
   private void packSharedA(int task) {
-    int from = sharedFrom + task * MicroKernel.ROWS;
-    int to = Math.min(sharedTo, from + MicroKernel.ROWS);
-    packA(from, to, shared, 4L * (from - sharedFrom) * depth);
+    int from = sharedFrom + task * packedTogether;
+    int to = (int) Math.min(sharedTo, (long) from + packedTogether);
+    packA(from, to, shared, tileOffset(from - sharedFrom));
   }
 
-  /** Packs rows of A as tiles; a tile that starts {@code r} rows on starts {@code r * depth} on. */
+  private void packSharedB(int task) {
+    int from = sharedFrom + task * packedTogether;
+    int to = (int) Math.min(sharedTo, (long) from + packedTogether);
+    long at = 4L * (from - sharedFrom) * depth;
+    packB(b, bAt, bStride, bTransposed, first, depth, from, to, shared, at);
+  }
+
+  /** Where the tile of A that starts so many rows on is packed. */
+  private long tileOffset(int rows) {
+    return (long) Float.BYTES * rows * (depth + Packing.SLACK);
+  }
+
+  /** Packs rows of A as tiles. */
   private void packA(int from, int to, MemorySegment target, long at) {
-    int tile;
-    for (int i = from; i < to; i += tile) {
-      tile = Blocking.tileRows(i - from, to - from);
-      int rows = Math.min(tile, to - i);
-      if (aTransposed) {
-        Packing.copy(
-            a, aAt + first * aStride + 4L * i, aStride, rows, depth, alpha, target, at, tile);
-      } else {
-        Packing.transpose(
-            a, aAt + i * aStride + 4L * first, aStride, rows, depth, alpha, target, at, tile);
-      }
-      at += 4L * tile * depth;
+    int rest = (to - from) % MicroKernel.ROWS;
+    int whole = Blocking.restTile(rest) == MicroKernel.ROWS ? to - from : to - from - rest;
+    packTiles(from, whole, MicroKernel.ROWS, target, at);
+    packTiles(
+        from + whole, to - from - whole, MicroKernel.FEW_ROWS, target, at + tileOffset(whole));
+    if (alpha != 1) {
+      long floats = (long) Blocking.paddedRows(to - from) * (depth + Packing.SLACK);
+      Packing.scale(target, at, floats, alpha);
     }
   }
 
-  /** Packs the panel of B that starts at a column, of a matrix with {@code cols} columns. */
+  private void packTiles(int from, int rows, int width, MemorySegment target, long at) {
+    if (aTransposed) {
+      long fromAt = aAt + first * aStride + 4L * from;
+      Packing.copy(a, fromAt, aStride, rows, m - from, depth, target, at, width, tileOffset(width));
+      return;
+    }
+    for (int i = 0; i < rows; i += width) {
+      long fromAt = aAt + (from + i) * aStride + 4L * first;
+      int lines = Math.min(width, rows - i);
+      Packing.transpose(a, fromAt, aStride, lines, depth, target, at + tileOffset(i), width);
+    }
+  }
+
+  /** Packs the panels of B from a column, where a panel starts, to another. */
   static void packB(
       MemorySegment b,
       long bAt,
@@ -219,33 +229,22 @@ final class GemmJob implements Workers.Task {
       boolean isTransposed,
       int first,
       int depth,
-      int col,
-      int cols,
+      int from,
+      int to,
       MemorySegment target,
       long at) {
-    int lines = Math.min(MicroKernel.COLS, cols - col);
-    if (isTransposed) {
-      Packing.transpose(
-          b,
-          bAt + col * bStride + 4L * first,
-          bStride,
-          lines,
-          depth,
-          1,
-          target,
-          at,
-          MicroKernel.COLS);
-    } else {
-      Packing.copy(
-          b,
-          bAt + first * bStride + 4L * col,
-          bStride,
-          lines,
-          depth,
-          1,
-          target,
-          at,
-          MicroKernel.COLS);
+    int width = MicroKernel.COLS;
+    long panelBytes = 4L * width * depth;
+    if (!isTransposed) {
+      long fromAt = bAt + first * bStride + 4L * from;
+      Packing.copy(b, fromAt, bStride, to - from, to - from, depth, target, at, width, panelBytes);
+      return;
+    }
+    for (int col = from; col < to; col += width) {
+      long fromAt = bAt + col * bStride + 4L * first;
+      int lines = Math.min(width, to - col);
+      Packing.transpose(b, fromAt, bStride, lines, depth, target, at, width);
+      at += panelBytes;
     }
   }
 
@@ -257,38 +256,18 @@ final class GemmJob implements Workers.Task {
       MemorySegment panels = own.segment;
       long panelsAt = TEMP;
       if (packed == null) {
-        for (int col = from; col < to; col += MicroKernel.COLS) {
-          packB(
-              b,
-              bAt,
-              bStride,
-              bTransposed,
-              first,
-              depth,
-              col,
-              n,
-              panels,
-              TEMP + (col - from) / MicroKernel.COLS * panelBytes);
-        }
+        packB(b, bAt, bStride, bTransposed, first, depth, from, to, panels, TEMP);
       } else {
         panels = packed.segment;
         panelsAt = packed.panel(block, from);
       }
       int tile;
       for (int i = sharedFrom; i < sharedTo; i += tile) {
-        tile = tileAt(i, sharedFrom, sharedTo);
+        tile = Blocking.tileRows(i - sharedFrom, sharedTo - sharedFrom);
+        long tileAt = tileOffset(i - sharedFrom);
         long panelAt = panelsAt;
         for (int col = from; col < to; col += MicroKernel.COLS) {
-          tile(
-              tile,
-              shared,
-              4L * (i - sharedFrom) * depth,
-              panels,
-              panelAt,
-              i,
-              sharedTo,
-              col,
-              own.segment);
+          tile(tile, shared, tileAt, panels, panelAt, i, sharedTo, col, own.segment);
           panelAt += panelBytes;
         }
         finish(i, Math.min(tile, sharedTo - i), from, to - from);
@@ -300,31 +279,20 @@ final class GemmJob implements Workers.Task {
     int from = task * group * MicroKernel.ROWS;
     int to = (int) Math.min(m, (long) from + group * MicroKernel.ROWS);
     long panelBytes = 4L * MicroKernel.COLS * depth;
-    try (Scratch own = Scratch.take(TEMP + 4L * group * MicroKernel.ROWS * depth)) {
+    try (Scratch own = Scratch.take(TEMP + tileOffset(group * MicroKernel.ROWS))) {
       packA(from, to, own.segment, TEMP);
+      long panelAt = 0;
       for (int col = sharedFrom; col < sharedTo; col += MicroKernel.COLS) {
-        long panelAt = (col - sharedFrom) / MicroKernel.COLS * panelBytes;
         int tile;
         for (int i = from; i < to; i += tile) {
-          tile = tileAt(i, from, to);
-          tile(
-              tile,
-              own.segment,
-              TEMP + 4L * (i - from) * depth,
-              shared,
-              panelAt,
-              i,
-              to,
-              col,
-              own.segment);
+          tile = Blocking.tileRows(i - from, to - from);
+          long tileAt = TEMP + tileOffset(i - from);
+          tile(tile, own.segment, tileAt, shared, panelAt, i, to, col, own.segment);
         }
         finish(from, to - from, col, Math.min(MicroKernel.COLS, sharedTo - col));
+        panelAt += panelBytes;
       }
     }
-  }
-
-  private static int tileAt(int i, int from, int to) {
-    return Blocking.tileRows(i - from, to - from);
   }
 
   /** Room for one tile, used where C ends inside it. */
@@ -343,14 +311,14 @@ final class GemmJob implements Workers.Task {
     long at = cAt + i * cStride + 4L * col;
     int rows = Math.min(tile, rowEnd - i);
     int cols = Math.min(MicroKernel.COLS, n - col);
-    long bytesPerRow = 4L * MicroKernel.COLS;
+    long groupBytes = 4L * MicroKernel.COLS;
     if (rows == tile && cols == MicroKernel.COLS) {
       MicroKernel.multiply(
-          tile, tiles, tileAt, panels, panelAt, bytesPerRow, depth, c, at, cStride, blockBeta);
+          tile, tiles, tileAt, panels, panelAt, groupBytes, depth, c, at, cStride, blockBeta);
     } else {
       MicroKernel.multiply(
-          tile, tiles, tileAt, panels, panelAt, bytesPerRow, depth, temp, 0, bytesPerRow, 0);
-      Packing.merge(temp, bytesPerRow, c, at, cStride, rows, cols, blockBeta);
+          tile, tiles, tileAt, panels, panelAt, groupBytes, depth, temp, 0, groupBytes, 0);
+      Packing.merge(temp, groupBytes, c, at, cStride, rows, cols, blockBeta);
     }
   }
 

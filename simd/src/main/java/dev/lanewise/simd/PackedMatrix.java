@@ -12,7 +12,9 @@ import java.lang.foreign.MemorySegment;
  * Packing must not run while a product reads the object.
  */
 public final class PackedMatrix {
-  /** A panel of the packed matrix is packed as one task. */
+  /** Columns that a task packs, side by side. */
+  private static final int GROUP = 4 * MicroKernel.COLS;
+
   private static final class Job implements Workers.Task {
     private PackedMatrix target;
     private MemorySegment from;
@@ -23,22 +25,14 @@ public final class PackedMatrix {
     @Override
     public void run(int task) {
       PackedMatrix t = target;
-      int panels = Blocking.panels(t.cols);
-      int block = task / panels;
+      int groups = groups(t.cols);
+      int block = task / groups;
       int first = block * t.blockDepth;
       int depth = Math.min(t.blockDepth, t.rows - first);
-      int col = task % panels * MicroKernel.COLS;
+      int col = task % groups * GROUP;
+      int end = (int) Math.min(t.cols, (long) col + GROUP);
       GemmJob.packB(
-          from,
-          at,
-          stride,
-          isTransposed,
-          first,
-          depth,
-          col,
-          t.cols,
-          t.segment,
-          t.panel(block, col));
+          from, at, stride, isTransposed, first, depth, col, end, t.segment, t.panel(block, col));
     }
   }
 
@@ -144,10 +138,14 @@ public final class PackedMatrix {
     job.at = offset * Float.BYTES;
     job.stride = stride * Float.BYTES;
     job.isTransposed = isTransposed;
-    Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
+    Workers.parallel(Blocking.blocks(rows) * groups(cols), job);
     job.target = null;
     job.from = null;
     JOBS.give(job);
+  }
+
+  private static int groups(int cols) {
+    return (int) (((long) cols + GROUP - 1) / GROUP);
   }
 
   /** Byte offset of the panel that starts at a column, in a block of rows. */
