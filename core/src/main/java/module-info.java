@@ -2,12 +2,15 @@
 module dev.lanewise.core {
   requires transitive dev.lanewise.simd;
   requires jdk.incubator.vector;
+  requires java.management;
+  requires jdk.management;
   requires info.picocli;
   requires tools.jackson.core;
   requires jtokkit;
 
   exports dev.lanewise.core.backend;
   exports dev.lanewise.core.base;
+  exports dev.lanewise.core.cli;
   exports dev.lanewise.core.data;
   exports dev.lanewise.core.format;
   exports dev.lanewise.core.machine;
@@ -15,4 +18,9 @@ module dev.lanewise.core {
   exports dev.lanewise.core.nn;
   exports dev.lanewise.core.random;
   exports dev.lanewise.core.tensor;
+
+  opens dev.lanewise.core.cli to
+      info.picocli;
+
+  uses dev.lanewise.core.cli.Subcommand;
 }
