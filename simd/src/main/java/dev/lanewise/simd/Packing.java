@@ -20,7 +20,6 @@ final class Packing {
   private static final VectorSpecies<Integer> I = Machine.I;
   private static final VectorSpecies<Float> F = Machine.F;
   private static final int LANES = Machine.LANES;
-  private static final long V = Machine.VECTOR_BYTES;
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
   private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
@@ -37,6 +36,7 @@ final class Packing {
   private static final IntVector HIGH_8 = high(8);
 
   /** Takes what {@link #touch} read, so that the reads are not optimised away. */
+  @SuppressWarnings("UnusedVariable")
   private static int sink;
 
   private Packing() {}
