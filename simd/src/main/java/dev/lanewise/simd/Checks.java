@@ -228,7 +228,7 @@ final class Checks {
     return gap >= aCols && aStride - gap >= bCols;
   }
 
-  private static boolean overlap(
+  static boolean overlap(
       MemorySegment a, long aFrom, long aBytes, MemorySegment b, long bFrom, long bBytes) {
     if (aBytes == 0 || bBytes == 0 || a.isNative() != b.isNative()) {
       return false;

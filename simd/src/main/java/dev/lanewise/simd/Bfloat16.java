@@ -1,0 +1,124 @@
+package dev.lanewise.simd;
+
+import static dev.lanewise.simd.Machine.F;
+import static dev.lanewise.simd.Machine.I;
+import static dev.lanewise.simd.Machine.LANES;
+
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/**
+ * Conversion between float and bfloat16, the upper half of a float.
+ *
+ * <p>To bfloat16 rounds to the nearest, ties to even; too large becomes infinite and NaN stays NaN,
+ * made quiet. A wrong call gives an {@link IllegalArgumentException} before anything is written.
+ */
+public final class Bfloat16 {
+  /** As many shorts as a vector has floats. */
+  private static final VectorSpecies<Short> HALF =
+      VectorSpecies.of(short.class, VectorShape.forBitSize(Machine.VECTOR_BYTES * 4));
+
+  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
+
+  private Bfloat16() {}
+
+  /**
+   * Rounds floats to bfloat16.
+   *
+   * @param x {@code n} floats from {@code xOffset}
+   * @param xOffset first float of {@code x}
+   * @param y {@code n} bfloat16 of two bytes from {@code yOffset}
+   * @param yOffset first bfloat16 of {@code y}
+   * @param n number of elements
+   */
+  public static void fromFloat(
+      MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    try (Call call = Call.take()) {
+      call.input("x", x, xOffset, n);
+      call.typed("y", y, yOffset, n, Short.BYTES, true);
+      call.spans(1, n, Bfloat16::round);
+    }
+  }
+
+  /**
+   * Widens bfloat16 to floats, exactly.
+   *
+   * @param x {@code n} bfloat16 of two bytes from {@code xOffset}
+   * @param xOffset first bfloat16 of {@code x}
+   * @param y {@code n} floats from {@code yOffset}
+   * @param yOffset first float of {@code y}
+   * @param n number of elements
+   */
+  public static void toFloat(MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    try (Call call = Call.take()) {
+      call.typed("x", x, xOffset, n, Short.BYTES, false);
+      call.output("y", y, yOffset, n);
+      call.spans(1, n, Bfloat16::widen);
+    }
+  }
+
+  /**
+   * Rounds one float to bfloat16.
+   *
+   * @param x a float
+   * @return its nearest bfloat16
+   */
+  public static short fromFloat(float x) {
+    int bits = Float.floatToRawIntBits(x);
+    if (Float.isNaN(x)) {
+      return (short) (bits >>> 16 | 0x40);
+    }
+    return (short) (bits + 0x7fff + (bits >>> 16 & 1) >>> 16);
+  }
+
+  /**
+   * Widens one bfloat16.
+   *
+   * @param x a bfloat16
+   * @return the same number as a float
+   */
+  public static float toFloat(short x) {
+    return Float.intBitsToFloat(x << 16);
+  }
+
+  private static void round(Call call, long row, long col, int n) {
+    MemorySegment x = call.segment[0];
+    MemorySegment y = call.segment[1];
+    long xAt = call.at(0, row, col);
+    long yAt = call.at(1, row, col);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER);
+      IntVector bits = v.reinterpretAsInts();
+      IntVector top = bits.lanewise(VectorOperators.LSHR, 16);
+      IntVector rounded = bits.add(0x7fff).add(top.and(1)).lanewise(VectorOperators.LSHR, 16);
+      rounded = rounded.blend(top.or(0x40), v.test(VectorOperators.IS_NAN).cast(I));
+      rounded
+          .convertShape(VectorOperators.I2S, HALF, 0)
+          .reinterpretAsShorts()
+          .intoMemorySegment(y, yAt + at / 2, ORDER);
+    }
+  }
+
+  private static void widen(Call call, long row, long col, int n) {
+    MemorySegment x = call.segment[0];
+    MemorySegment y = call.segment[1];
+    long xAt = call.at(0, row, col);
+    long yAt = call.at(1, row, col);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      ((IntVector)
+              ShortVector.fromMemorySegment(HALF, x, xAt + at / 2, ORDER)
+                  .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0))
+          .lanewise(VectorOperators.LSHL, 16)
+          .reinterpretAsFloats()
+          .intoMemorySegment(y, yAt + at, ORDER);
+    }
+  }
+}
