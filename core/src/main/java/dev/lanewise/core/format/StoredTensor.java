@@ -71,20 +71,37 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
    *     bits or more
    */
   public void copyToFloat32(MemorySegment out) {
-    long n = elements();
-    if (out.byteSize() != n * Float.BYTES) {
+    if (out.byteSize() / Float.BYTES != elements() || out.byteSize() % Float.BYTES != 0) {
       throw new IllegalArgumentException(
           "A tensor of "
-              + n
+              + elements()
               + " elements cannot be copied to "
-              + out.byteSize() / Float.BYTES
-              + " float32 elements.");
+              + out.byteSize()
+              + " bytes of float32.");
     }
+    copyToFloat32(0, out, elements());
+  }
+
+  /** Copies {@code count} elements from the given one on. */
+  void copyToFloat32(long from, MemorySegment out, long count) {
+    ValueLayout.OfFloat target = ValueLayout.JAVA_FLOAT_UNALIGNED;
     switch (type) {
-      case F32 -> MemorySegment.copy(data, FLOAT, 0, out, ValueLayout.JAVA_FLOAT_UNALIGNED, 0, n);
-      case F64, F16, BF16 -> {
-        for (long i = 0; i < n; i++) {
-          out.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * Float.BYTES, (float) asDouble(i));
+      case F32 -> MemorySegment.copy(data, FLOAT, from * Float.BYTES, out, target, 0, count);
+      case F16 -> {
+        for (long i = 0; i < count; i++) {
+          float value = Float.float16ToFloat(data.get(SHORT, (from + i) * 2));
+          out.set(target, i * Float.BYTES, value);
+        }
+      }
+      case BF16 -> {
+        for (long i = 0; i < count; i++) {
+          float value = Float.intBitsToFloat(data.get(SHORT, (from + i) * 2) << 16);
+          out.set(target, i * Float.BYTES, value);
+        }
+      }
+      case F64 -> {
+        for (long i = 0; i < count; i++) {
+          out.set(target, i * Float.BYTES, (float) data.get(DOUBLE, (from + i) * 8));
         }
       }
       default -> throw notANumber("a floating point number");

@@ -23,8 +23,11 @@ final class BoxMuller {
       for (int j = block; j < block + HALF; j++) {
         float radius = (float) Math.sqrt(-2f * CLibrary.log(1f - x[j]));
         float angle = (float) (2 * Math.PI * x[j + HALF]);
-        x[j] = radius * CLibrary.cos(angle) * std + mean;
-        x[j + HALF] = radius * CLibrary.sin(angle) * std + mean;
+        long sinCos = CLibrary.sinCos(angle);
+        float sin = Float.intBitsToFloat((int) (sinCos >> 32));
+        float cos = Float.intBitsToFloat((int) sinCos);
+        x[j] = radius * cos * std + mean;
+        x[j + HALF] = radius * sin * std + mean;
       }
     }
   }
@@ -50,11 +53,11 @@ final class BoxMuller {
         float b = Math.fma(-1.9515295891E-4f, z, 8.3321608736E-3f);
         b = Math.fma(b, z, -1.6666654611E-1f) * z;
         b = Math.fma(b, r, r);
-        boolean swap = (octant & 2) != 0;
-        float sin = swap ? a : b;
-        float cos = swap ? b : a;
-        sin = (octant & 4) != 0 ? -sin : sin;
-        cos = ((octant - 2) & 4) == 0 ? -cos : cos;
+        // The octant is even; bit 1 chooses the polynomial, bit 2 the signs.
+        int swap = -(octant >> 1 & 1);
+        long sinCos = CLibrary.select(b, a, swap, octant << 29, octant + 2 << 29);
+        float sin = Float.intBitsToFloat((int) (sinCos >> 32));
+        float cos = Float.intBitsToFloat((int) sinCos);
         x[j] = Math.fma(radius * cos, std, mean);
         x[j + HALF] = Math.fma(radius * sin, std, mean);
       }
@@ -63,13 +66,10 @@ final class BoxMuller {
 
   private static float cephesLog(float value) {
     int bits = Float.floatToRawIntBits(value);
-    int e = (bits >>> 23) - 126;
-    float m = Float.intBitsToFloat((bits & 0x007fffff) | 0x3f000000);
-    float x = m - 1f;
-    if (m < 0.70710678f) {
-      e--;
-      x += m;
-    }
+    int mantissa = (bits & 0x007fffff) | 0x3f000000;
+    int below = mantissa - Float.floatToRawIntBits(0.70710678f) >> 31;
+    int e = (bits >>> 23) - 126 + below;
+    float x = Float.intBitsToFloat(mantissa) - 1f + Float.intBitsToFloat(mantissa & below);
     float z = x * x;
     float y = 7.0376836292E-2f;
     y = Math.fma(y, x, -1.1514610310E-1f);

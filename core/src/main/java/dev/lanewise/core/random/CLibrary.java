@@ -78,36 +78,40 @@ final class CLibrary {
     double y0 = Math.fma((double) exponent, LN2, LOG[index]);
     double r2 = r * r;
     double y = Math.fma(Math.fma(L0, r2, Math.fma(L1, r, L2)), r2, y0 + r);
-    return x == 1f ? 0f : (float) y;
+    return (float) y;
   }
 
-  /** Sine of an angle in [0, 120). */
-  static float sin(float x) {
-    int quadrant = quadrant(x);
-    return (float) (value(x, quadrant, quadrant));
-  }
-
-  /** Cosine of an angle in [0, 120). */
-  static float cos(float x) {
-    int quadrant = quadrant(x);
-    return (float) (value(x, quadrant, quadrant + 1));
-  }
-
-  private static int quadrant(float x) {
-    return x < 0.785398163f ? 0 : ((int) ((double) x * QUADRANTS_SCALED) + 0x800000) >> 24;
-  }
-
-  private static double value(float x, int quadrant, int wanted) {
+  /**
+   * Cosine and sine of an angle in [0, 120).
+   *
+   * @return the bits of the sine in the upper half, those of the cosine in the lower
+   */
+  static long sinCos(float x) {
+    int quadrant = ((int) ((double) x * QUADRANTS_SCALED) + 0x800000) >> 24;
     double r = Math.fma(-quadrant, HALF_PI, (double) x);
     double r2 = r * r;
-    double y;
-    if ((wanted & 1) == 0) {
-      double r3 = r * r2;
-      y = Math.fma(r3 * r2, Math.fma(r2, S3, S2), Math.fma(r3, S1, r));
-    } else {
-      double r4 = r2 * r2;
-      y = Math.fma(r4 * r2, Math.fma(r2, C4, C3), Math.fma(r4, C2, Math.fma(r2, C1, 1.0)));
-    }
-    return (wanted & 2) == 0 ? y : -y;
+    double r3 = r * r2;
+    double r4 = r2 * r2;
+    double s = Math.fma(r3 * r2, Math.fma(r2, S3, S2), Math.fma(r3, S1, r));
+    double c = Math.fma(r4 * r2, Math.fma(r2, C4, C3), Math.fma(r4, C2, Math.fma(r2, C1, 1.0)));
+    return select((float) s, (float) c, -(quadrant & 1), quadrant << 30, quadrant + 1 << 30);
+  }
+
+  /**
+   * Sine and cosine from their values in the first octants, without a branch, which would be
+   * mispredicted half of the time.
+   *
+   * @param swap -1 if sine and cosine change places, else 0
+   * @param sinSign a number whose highest bit negates the sine
+   * @param cosSign a number whose highest bit negates the cosine
+   * @return the bits of the sine in the upper half, those of the cosine in the lower
+   */
+  static long select(float sin, float cos, int swap, int sinSign, int cosSign) {
+    int sinBits = Float.floatToRawIntBits(sin);
+    int cosBits = Float.floatToRawIntBits(cos);
+    int both = (sinBits ^ cosBits) & swap;
+    int sinOut = sinBits ^ both ^ (sinSign & Integer.MIN_VALUE);
+    int cosOut = cosBits ^ both ^ (cosSign & Integer.MIN_VALUE);
+    return (long) sinOut << 32 | cosOut & 0xffffffffL;
   }
 }

@@ -1,5 +1,7 @@
 package dev.lanewise.core.random;
 
+import java.util.Arrays;
+
 /**
  * The 32 bit Mersenne Twister MT19937 of Matsumoto and Nishimura, made block by block.
  *
@@ -22,13 +24,9 @@ final class MersenneTwister {
     seed(seed);
   }
 
-  private MersenneTwister(MersenneTwister other) {
-    System.arraycopy(other.words, 0, words, 0, BLOCK);
-    next = other.next;
-  }
-
-  MersenneTwister copy() {
-    return new MersenneTwister(this);
+  /** Takes over the state of another engine. */
+  void copyFrom(MersenneTwister other) {
+    restore(other.words, other.next);
   }
 
   void seed(int seed) {
@@ -84,7 +82,7 @@ final class MersenneTwister {
 
   /** The words of the current block, before tempering. */
   int[] words() {
-    return java.util.Arrays.copyOf(words, BLOCK);
+    return Arrays.copyOf(words, BLOCK);
   }
 
   void restore(int[] words, int position) {

@@ -1,9 +1,11 @@
 package dev.lanewise.core.random;
 
+import dev.lanewise.simd.Workers;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.Objects;
 
 /**
@@ -46,18 +48,25 @@ public final class TorchGenerator {
   private static final ValueLayout.OfDouble DOUBLE = ValueLayout.JAVA_DOUBLE_UNALIGNED;
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED;
 
+  /** Elements made at a time; a multiple of the blocks of normal numbers that fits the L1 cache. */
   private static final int CHUNK = 4096;
+
+  /** Fewer elements than this are not worth a second thread. */
+  private static final long PARALLEL = 1L << 16;
+
   private static final long WIDE_RANGE = 1L << 28;
   private static final int STATE_BYTES = 32 + 4 * MersenneTwister.BLOCK;
   private static final int STATE_MAGIC = 0x3154574c;
+
+  /** Stands for every thread but the caller's when asking who may write to a segment. */
+  private static final Thread ANOTHER = new Thread();
 
   private final Stream stream;
   private final MersenneTwister engine;
   private long seed;
   private boolean hasCachedNormal;
   private double cachedNormal;
-  private final int[] bits = new int[CHUNK];
-  private final float[] numbers = new float[CHUNK];
+  private final Fill fill;
 
   /**
    * Creates a generator of the {@link Stream#SCALAR} stream.
@@ -78,6 +87,7 @@ public final class TorchGenerator {
     this.stream = Objects.requireNonNull(stream, "stream");
     this.seed = seed;
     engine = new MersenneTwister((int) seed);
+    fill = new Fill();
   }
 
   /** Starts again from a seed, as {@code torch.manual_seed}; drops the kept normal number. */
@@ -131,9 +141,9 @@ public final class TorchGenerator {
     double u2 = nextDouble();
     double radius = Math.sqrt(-2 * StrictMath.log1p(-u2));
     double angle = 2 * Math.PI * u1;
-    cachedNormal = radius * StrictMath.sin(angle);
+    cachedNormal = radius * Math.sin(angle);
     hasCachedNormal = true;
-    return radius * StrictMath.cos(angle);
+    return radius * Math.cos(angle);
   }
 
   /**
@@ -230,21 +240,7 @@ public final class TorchGenerator {
       throw new IllegalArgumentException(
           "Uniform numbers need finite bounds, the lower first; got [" + low + ", " + high + ").");
     }
-    for (long done = 0; done < count; ) {
-      int part = (int) Math.min(CHUNK, count - done);
-      unit(part);
-      if (stream == Stream.VECTOR) {
-        for (int i = 0; i < part; i++) {
-          numbers[i] = Math.fma(numbers[i], range, from);
-        }
-      } else {
-        for (int i = 0; i < part; i++) {
-          numbers[i] = numbers[i] * range + from;
-        }
-      }
-      MemorySegment.copy(numbers, 0, out, FLOAT, done * Float.BYTES, part);
-      done += part;
-    }
+    fill.run(stream == Stream.VECTOR ? Kind.UNIFORM_FUSED : Kind.UNIFORM, out, count, from, range);
   }
 
   /** Fills float64 elements with uniform numbers in [0, 1), as {@code torch.rand} in float64. */
@@ -283,25 +279,13 @@ public final class TorchGenerator {
       return;
     }
     long rest = count % BoxMuller.BLOCK;
-    for (long done = 0; done < count - rest; ) {
-      int part = (int) Math.min(CHUNK, count - rest - done);
-      normalChunk(out, done, part, (float) mean, (float) std);
-      done += part;
-    }
+    Kind kind = stream == Stream.VECTOR ? Kind.NORMAL_VECTOR : Kind.NORMAL_SCALAR;
+    fill.run(kind, out, count - rest, (float) mean, (float) std);
     if (rest != 0) {
       engine.skip(rest);
-      normalChunk(out, count - BoxMuller.BLOCK, BoxMuller.BLOCK, (float) mean, (float) std);
+      MemorySegment last = out.asSlice((count - BoxMuller.BLOCK) * Float.BYTES);
+      fill.run(kind, last, BoxMuller.BLOCK, (float) mean, (float) std);
     }
-  }
-
-  private void normalChunk(MemorySegment out, long at, int part, float mean, float std) {
-    unit(part);
-    if (stream == Stream.VECTOR) {
-      BoxMuller.vector(numbers, part, mean, std);
-    } else {
-      BoxMuller.scalar(numbers, part, mean, std);
-    }
-    MemorySegment.copy(numbers, 0, out, FLOAT, at * Float.BYTES, part);
   }
 
   /**
@@ -336,10 +320,10 @@ public final class TorchGenerator {
     }
     int half = block.length / 2;
     for (int i = 0; i < half; i++) {
-      double radius = Math.sqrt(-2 * StrictMath.log(1 - block[i]));
+      double radius = Math.sqrt(-2 * Math.log(1 - block[i]));
       double angle = 2 * Math.PI * block[i + half];
-      block[i] = radius * StrictMath.cos(angle) * std + mean;
-      block[i + half] = radius * StrictMath.sin(angle) * std + mean;
+      block[i] = radius * Math.cos(angle) * std + mean;
+      block[i + half] = radius * Math.sin(angle) * std + mean;
     }
     MemorySegment.copy(block, 0, out, DOUBLE, at * Double.BYTES, block.length);
   }
@@ -379,16 +363,7 @@ public final class TorchGenerator {
     if (!(p >= 0 && p <= 1)) {
       throw new IllegalArgumentException("A probability lies in [0, 1], not " + p + ".");
     }
-    for (long done = 0; done < count; ) {
-      int part = (int) Math.min(CHUNK / 2, count - done);
-      engine.fill(bits, 2 * part);
-      for (int i = 0; i < part; i++) {
-        long both = (long) (bits[2 * i] & 0x1fffff) << 32 | bits[2 * i + 1] & 0xffffffffL;
-        numbers[i] = both * 0x1p-53 < p ? kept : 0f;
-      }
-      MemorySegment.copy(numbers, 0, out, FLOAT, done * Float.BYTES, part);
-      done += part;
-    }
+    fill.run(Kind.KEEP, out, count, p, kept);
   }
 
   /**
@@ -595,13 +570,6 @@ public final class TorchGenerator {
     cachedNormal = normal;
   }
 
-  private void unit(int count) {
-    engine.fill(bits, count);
-    for (int i = 0; i < count; i++) {
-      numbers[i] = (bits[i] & 0xffffff) * 0x1p-24f;
-    }
-  }
-
   private static long elements(MemorySegment out, int size) {
     if (out.isReadOnly()) {
       throw new IllegalArgumentException("The segment to fill is read-only.");
@@ -628,6 +596,125 @@ public final class TorchGenerator {
     if (!(std >= 0)) {
       throw new IllegalArgumentException(
           "The standard deviation cannot be " + std + "; it must be 0 or above.");
+    }
+  }
+
+  /** What a bulk fill makes of the engine's outputs. */
+  private enum Kind {
+    UNIFORM(1),
+    UNIFORM_FUSED(1),
+    NORMAL_SCALAR(1),
+    NORMAL_VECTOR(1),
+    KEEP(2);
+
+    /** Outputs of the engine that an element takes. */
+    final int draws;
+
+    Kind(int draws) {
+      this.draws = draws;
+    }
+  }
+
+  /** An engine and the buffers of one thread. */
+  private static final class Lane {
+    final MersenneTwister engine;
+    final int[] bits = new int[2 * CHUNK];
+    final float[] numbers = new float[CHUNK];
+
+    Lane(MersenneTwister engine) {
+      this.engine = engine;
+    }
+
+    void make(Kind kind, int count, double a, double b) {
+      engine.fill(bits, kind.draws * count);
+      if (kind == Kind.KEEP) {
+        keep(count, a, (float) b);
+        return;
+      }
+      for (int i = 0; i < count; i++) {
+        numbers[i] = (bits[i] & 0xffffff) * 0x1p-24f;
+      }
+      switch (kind) {
+        case UNIFORM -> scale(count, (float) a, (float) b);
+        case UNIFORM_FUSED -> scaleFused(count, (float) a, (float) b);
+        case NORMAL_SCALAR -> BoxMuller.scalar(numbers, count, (float) a, (float) b);
+        case NORMAL_VECTOR -> BoxMuller.vector(numbers, count, (float) a, (float) b);
+        default -> throw new AssertionError(kind);
+      }
+    }
+
+    private void scale(int count, float from, float range) {
+      for (int i = 0; i < count; i++) {
+        numbers[i] = numbers[i] * range + from;
+      }
+    }
+
+    private void scaleFused(int count, float from, float range) {
+      for (int i = 0; i < count; i++) {
+        numbers[i] = Math.fma(numbers[i], range, from);
+      }
+    }
+
+    private void keep(int count, double p, float kept) {
+      long below = (long) Math.ceil(p * 0x1p53);
+      int keptBits = Float.floatToRawIntBits(kept);
+      for (int i = 0; i < count; i++) {
+        long u53 = (long) (bits[2 * i] & 0x1fffff) << 32 | bits[2 * i + 1] & 0xffffffffL;
+        numbers[i] = Float.intBitsToFloat(keptBits & (int) (u53 - below >> 63));
+      }
+    }
+  }
+
+  /**
+   * A bulk fill. Each thread takes one range of the elements and a copy of the engine, which it
+   * moves to the range's first output, so the numbers do not depend on the number of threads.
+   */
+  private final class Fill implements Workers.Task {
+    private Lane[] lanes = {new Lane(engine)};
+    private Kind kind;
+    private MemorySegment out;
+    private long count;
+    private long share;
+    private double a;
+    private double b;
+
+    void run(Kind kind, MemorySegment out, long count, double a, double b) {
+      int threads = count < PARALLEL || !out.isAccessibleBy(ANOTHER) ? 1 : Workers.threads();
+      for (int i = lanes.length; i < threads; i++) {
+        lanes = Arrays.copyOf(lanes, i + 1);
+        lanes[i] = new Lane(new MersenneTwister(0));
+      }
+      for (int i = 1; i < threads; i++) {
+        lanes[i].engine.copyFrom(engine);
+      }
+      this.kind = kind;
+      this.out = out;
+      this.count = count;
+      this.a = a;
+      this.b = b;
+      // Whole chunks keep blocks of normal numbers together.
+      share = Math.ceilDiv(count, (long) threads * CHUNK) * CHUNK;
+      try {
+        Workers.parallel(threads, this);
+      } finally {
+        this.out = null;
+      }
+      if (threads > 1) {
+        engine.copyFrom(lanes[threads - 1].engine);
+      }
+    }
+
+    @Override
+    public void run(int task) {
+      Lane lane = lanes[task];
+      long from = Math.min(count, task * share);
+      long to = Math.min(count, from + share);
+      lane.engine.skip(from * kind.draws);
+      for (long at = from; at < to; at += CHUNK) {
+        int part = (int) Math.min(CHUNK, to - at);
+        lane.make(kind, part, a, b);
+        MemorySegment.copy(lane.numbers, 0, out, FLOAT, at * Float.BYTES, part);
+      }
     }
   }
 }

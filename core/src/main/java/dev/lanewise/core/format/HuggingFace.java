@@ -1,0 +1,277 @@
+package dev.lanewise.core.format;
+
+import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.Map;
+import java.util.SequencedMap;
+import java.util.Set;
+import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonGenerator;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.core.ObjectReadContext;
+import tools.jackson.core.ObjectWriteContext;
+import tools.jackson.core.json.JsonFactory;
+
+/**
+ * Folders in which Hugging Face's transformers keeps a GPT-2 model: {@code config.json} and {@code
+ * model.safetensors}, whole or in shards.
+ *
+ * <p>There the four linear weights of a block are stored as [inputs, outputs]; they are transposed
+ * on the way. Masks that old files carry are left out.
+ */
+public final class HuggingFace {
+  private static final String CONFIG = "config.json";
+  private static final String WEIGHTS = "model.safetensors";
+  private static final String INDEX = "model.safetensors.index.json";
+  private static final String PREFIX = "transformer.";
+  private static final JsonFactory JSON = new JsonFactory();
+
+  private HuggingFace() {}
+
+  /**
+   * Reads a model.
+   *
+   * @param folder the model's folder
+   * @param arena owns the tensors; they are usable until it is closed
+   * @throws InputException if a file is missing or damaged, or the model is not one that Lanewise
+   *     computes: GPT-2 with tanh GELU, a layer norm epsilon of 1e-5 and scaled attention
+   */
+  public static Gpt2Weights read(Path folder, Arena arena) {
+    Map<String, Object> config = readJson(folder.resolve(CONFIG));
+    Gpt2Shape shape = shape(folder.resolve(CONFIG), config);
+    SequencedMap<String, StoredTensor> stored = readTensors(folder, arena);
+    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
+    boolean tied = !Boolean.FALSE.equals(config.get("tie_word_embeddings"));
+    for (Map.Entry<String, StoredTensor> entry : stored.entrySet()) {
+      String name = entry.getKey();
+      String ours = name.startsWith(PREFIX) ? name.substring(PREFIX.length()) : name;
+      boolean mask = ours.endsWith(".attn.bias") || ours.endsWith(".attn.masked_bias");
+      if (mask || (tied && ours.equals(Gpt2Weights.HEAD))) {
+        continue;
+      }
+      StoredTensor tensor = entry.getValue();
+      tensors.put(ours, isTransposed(ours) ? transpose(name, tensor, arena) : tensor);
+    }
+    if (!tied && !tensors.containsKey(Gpt2Weights.HEAD)) {
+      throw new InputException(
+          folder
+              + " says that the head is not tied, but has no tensor '"
+              + Gpt2Weights.HEAD
+              + "'.");
+    }
+    return new Gpt2Weights(shape, tensors);
+  }
+
+  /**
+   * Writes a model to a folder, which is created if need be.
+   *
+   * @param folder the folder
+   * @param weights the model; missing biases become zeros
+   * @throws InputException if a file cannot be written
+   */
+  public static void write(Path folder, Gpt2Weights weights) {
+    try (Arena arena = Arena.ofConfined()) {
+      Files.createDirectories(folder);
+      SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
+      for (String name : weights.shape().parameters().keySet()) {
+        StoredTensor tensor = weights.orZeros(name);
+        tensors.put(PREFIX + name, isTransposed(name) ? transpose(name, tensor, arena) : tensor);
+      }
+      if (!weights.tied()) {
+        tensors.put(Gpt2Weights.HEAD, weights.tensors().get(Gpt2Weights.HEAD));
+      }
+      SafeTensors.write(folder.resolve(WEIGHTS), tensors, Map.of("format", "pt"));
+    } catch (IOException e) {
+      throw new InputException(
+          "Cannot create the folder " + folder + " (" + Failures.describe(e) + ").", e);
+    }
+    byte[] config = config(weights);
+    AtomicFile.write(
+        folder.resolve(CONFIG), channel -> Segments.write(channel, ByteBuffer.wrap(config)));
+  }
+
+  private static boolean isTransposed(String name) {
+    return name.endsWith(".c_attn.weight")
+        || name.endsWith(".c_proj.weight")
+        || name.endsWith(".c_fc.weight");
+  }
+
+  private static SequencedMap<String, StoredTensor> readTensors(Path folder, Arena arena) {
+    Path index = folder.resolve(INDEX);
+    if (!Files.exists(index) || Files.exists(folder.resolve(WEIGHTS))) {
+      return SafeTensors.map(folder.resolve(WEIGHTS), arena).tensors();
+    }
+    Set<String> shards = new LinkedHashSet<>();
+    if (readJson(index).get("weight_map") instanceof Map<?, ?> map) {
+      map.values().forEach(file -> shards.add(String.valueOf(file)));
+    }
+    if (shards.isEmpty()) {
+      throw new InputException(index + " names no files in its 'weight_map'.");
+    }
+    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
+    for (String shard : shards) {
+      Path file = folder.resolve(shard);
+      if (!folder.normalize().equals(file.normalize().getParent())) {
+        throw new InputException(index + " names a file outside its folder: " + shard + ".");
+      }
+      tensors.putAll(SafeTensors.map(file, arena).tensors());
+    }
+    return tensors;
+  }
+
+  private static Gpt2Shape shape(Path path, Map<String, Object> config) {
+    require(path, config, "model_type", "gpt2", "gpt2");
+    String activation = String.valueOf(config.getOrDefault("activation_function", "gelu_new"));
+    if (!activation.equals("gelu_pytorch_tanh")) {
+      require(path, config, "activation_function", "gelu_new", "gelu_new");
+    }
+    require(path, config, "layer_norm_epsilon", 1e-5, 1e-5);
+    require(path, config, "scale_attn_weights", true, true);
+    require(path, config, "scale_attn_by_inverse_layer_idx", false, false);
+    require(path, config, "add_cross_attention", false, false);
+    int width = size(path, config, "n_embd");
+    if (config.get("n_inner") != null) {
+      require(path, config, "n_inner", 4L * width, 4L * width);
+    }
+    try {
+      return new Gpt2Shape(
+          size(path, config, "vocab_size"),
+          size(path, config, config.containsKey("n_positions") ? "n_positions" : "n_ctx"),
+          size(path, config, "n_layer"),
+          size(path, config, "n_head"),
+          width);
+    } catch (IllegalArgumentException e) {
+      throw new InputException(path + " is no sound configuration: " + e.getMessage(), e);
+    }
+  }
+
+  private static int size(Path path, Map<String, Object> config, String key) {
+    if (config.get(key) instanceof Long size && size > 0 && size <= Integer.MAX_VALUE) {
+      return size.intValue();
+    }
+    throw new InputException(path + " has no size above 0 under '" + key + "'.");
+  }
+
+  private static void require(
+      Path path, Map<String, Object> config, String key, Object wanted, Object byDefault) {
+    Object value = config.get(key) == null ? byDefault : config.get(key);
+    if (!value.equals(wanted)) {
+      throw new InputException(
+          path + " has '" + key + "' = " + value + "; Lanewise reads models with " + wanted + ".");
+    }
+  }
+
+  private static StoredTensor transpose(String name, StoredTensor tensor, Arena arena) {
+    long[] shape = tensor.shape();
+    if (shape.length != 2) {
+      throw new InputException("The parameter '" + name + "' is no matrix.");
+    }
+    MemorySegment out = arena.allocate(tensor.data().byteSize(), Long.BYTES);
+    transpose(tensor.data(), out, shape[0], shape[1], tensor.type().bytes());
+    return new StoredTensor(tensor.type(), new long[] {shape[1], shape[0]}, out);
+  }
+
+  /**
+   * Transposes a matrix of elements of 2, 4 or 8 bytes, tile by tile so that both sides stay in
+   * cache.
+   */
+  private static void transpose(
+      MemorySegment in, MemorySegment out, long rows, long cols, int size) {
+    int tile = 32;
+    for (long r0 = 0; r0 < rows; r0 += tile) {
+      for (long c0 = 0; c0 < cols; c0 += tile) {
+        for (long r = r0; r < Math.min(rows, r0 + tile); r++) {
+          for (long c = c0; c < Math.min(cols, c0 + tile); c++) {
+            long from = (r * cols + c) * size;
+            long to = (c * rows + r) * size;
+            switch (size) {
+              case 2 -> out.set(SHORT, to, in.get(SHORT, from));
+              case 4 -> out.set(INT, to, in.get(INT, from));
+              default -> MemorySegment.copy(in, from, out, to, size);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
+  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
+
+  private static byte[] config(Gpt2Weights weights) {
+    Gpt2Shape shape = weights.shape();
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    try (JsonGenerator json = JSON.createGenerator(ObjectWriteContext.empty(), out)) {
+      json.writeStartObject();
+      json.writeStringProperty("model_type", "gpt2");
+      json.writeName("architectures");
+      json.writeStartArray();
+      json.writeString("GPT2LMHeadModel");
+      json.writeEndArray();
+      json.writeStringProperty("activation_function", "gelu_new");
+      json.writeNumberProperty("layer_norm_epsilon", 1e-5);
+      json.writeNumberProperty("n_ctx", shape.context());
+      json.writeNumberProperty("n_positions", shape.context());
+      json.writeNumberProperty("n_embd", shape.width());
+      json.writeNumberProperty("n_head", shape.heads());
+      json.writeNumberProperty("n_layer", shape.layers());
+      json.writeNumberProperty("vocab_size", shape.vocabulary());
+      json.writeBooleanProperty("tie_word_embeddings", weights.tied());
+      // The end-of-text token, where the vocabulary is GPT-2's.
+      if (shape.vocabulary() >= 50257) {
+        json.writeNumberProperty("bos_token_id", 50256);
+        json.writeNumberProperty("eos_token_id", 50256);
+      } else {
+        json.writeNullProperty("bos_token_id");
+        json.writeNullProperty("eos_token_id");
+      }
+      json.writeEndObject();
+    }
+    return out.toByteArray();
+  }
+
+  /**
+   * The members of a JSON object: Long, Double, String, Boolean, null, or a map; lists are skipped.
+   */
+  private static Map<String, Object> readJson(Path path) {
+    try (JsonParser json = JSON.createParser(ObjectReadContext.empty(), Files.readAllBytes(path))) {
+      if (json.nextToken() != JsonToken.START_OBJECT) {
+        throw new InputException(path + " holds no JSON object.");
+      }
+      return readObject(json);
+    } catch (JacksonException e) {
+      throw new InputException(path + " is not valid JSON.", e);
+    } catch (IOException e) {
+      throw new InputException("Cannot read " + path + " (" + Failures.describe(e) + ").", e);
+    }
+  }
+
+  private static Map<String, Object> readObject(JsonParser json) {
+    Map<String, Object> members = new LinkedHashMap<>();
+    while (json.nextToken() != JsonToken.END_OBJECT) {
+      String name = json.currentName();
+      switch (json.nextToken()) {
+        case VALUE_NUMBER_INT -> members.put(name, json.getLongValue());
+        case VALUE_NUMBER_FLOAT -> members.put(name, json.getDoubleValue());
+        case VALUE_STRING -> members.put(name, json.getString());
+        case VALUE_TRUE -> members.put(name, true);
+        case VALUE_FALSE -> members.put(name, false);
+        case START_OBJECT -> members.put(name, readObject(json));
+        default -> json.skipChildren();
+      }
+    }
+    return members;
+  }
+}
