@@ -33,8 +33,9 @@ import tools.jackson.core.json.JsonFactory;
  * A file in the safetensors format: eight bytes with the header's length, a JSON header with name,
  * type, shape and place of each tensor, then the tensors' bytes without gaps.
  *
- * <p>Files are mapped, not read, so that tensors of any size cost nothing until they are used; what
- * is written is equal to the byte to what the Python package writes for the same tensors.
+ * <p>Files are mapped, not read, so that tensors of any size cost nothing until they are used. They
+ * are written in the Python package's order, so that both give the same bytes for the same tensors
+ * (the package leaves only the order of several metadata texts to chance).
  *
  * @param tensors the tensors in the order of their data
  * @param metadata the texts under {@code __metadata__}

@@ -8,8 +8,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lanewise.core.Fixtures;
 import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.random.TorchGenerator.Stream;
+import dev.lanewise.simd.Workers;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.function.BiConsumer;
+import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -125,6 +129,108 @@ class TorchGeneratorTest {
       assertEquals(generator.nextInt(), other.nextInt());
     }
     assertArrayEquals(generator.state(), other.state());
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void largeFillsAreTheSameForEveryNumberOfThreads(Stream stream) {
+    int count = (1 << 17) + 13;
+    int threads = Workers.threads();
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment out = arena.allocate(4L * count + 1).asSlice(1);
+      MemorySegment expected = MemorySegment.ofArray(new float[count]);
+      for (int n : new int[] {1, 2, 3, 7}) {
+        Workers.setThreads(n);
+        TorchGenerator g = new TorchGenerator(9, stream);
+        g.nextInt();
+        g.normal(out, 0.5, 2);
+        long checksum = sum(out);
+        g.uniform(out, -1, 3);
+        checksum = 31 * checksum + sum(out);
+        g.dropout(out, 0.3);
+        checksum = 31 * checksum + sum(out) + g.nextInt();
+        TorchGenerator one = new TorchGenerator(9, stream);
+        one.nextInt();
+        inParts(expected, part -> one.normal(part, 0.5, 2));
+        long same = sum(expected);
+        inParts(expected, part -> one.uniform(part, -1, 3));
+        same = 31 * same + sum(expected);
+        inParts(expected, part -> one.dropout(part, 0.3));
+        same = 31 * same + sum(expected) + one.nextInt();
+        assertEquals(same, checksum, n + " threads");
+      }
+    } finally {
+      Workers.setThreads(threads);
+    }
+  }
+
+  /** Fills a segment as two: the second begins with a whole block and is too small for threads. */
+  private static void inParts(MemorySegment out, Consumer<MemorySegment> fill) {
+    for (long at = 0; at < out.byteSize(); ) {
+      long left = out.byteSize() - at;
+      long part = left < (1 << 17) ? left : 1 << 16;
+      fill.accept(out.asSlice(at, part));
+      at += part;
+    }
+  }
+
+  private static long sum(MemorySegment numbers) {
+    long sum = 0;
+    for (long at = 0; at < numbers.byteSize(); at += 4) {
+      sum = 31 * sum + numbers.get(ValueLayout.JAVA_INT_UNALIGNED, at);
+    }
+    return sum;
+  }
+
+  @Test
+  void aConfinedSegmentIsFilledByItsOwner() {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment out = arena.allocate(4L << 17);
+      new TorchGenerator(4).uniform(out);
+      float[] expected = new float[1 << 17];
+      new TorchGenerator(4).uniform(expected, 0, 1);
+      assertEquals(-1, out.mismatch(MemorySegment.ofArray(expected)));
+    }
+  }
+
+  /** Values from PyTorch 2.13: ranges from 2^28 on draw 64 bits. */
+  @Test
+  void wideRangesDraw64Bits() {
+    TorchGenerator g = new TorchGenerator(11);
+    long[] drawn = {
+      g.nextLong(0, (1 << 28) - 1),
+      g.nextLong(0, 1 << 28),
+      g.nextLong(-5, 1L << 40),
+      g.nextLong(0, 7)
+    };
+    assertArrayEquals(new long[] {237381531L, 83645520L, 392775771584L, 3L}, drawn);
+  }
+
+  /** Values from PyTorch 2.13. */
+  @Test
+  void drawsWithoutReplacementArePyTorchs() {
+    float[] weights = {0.1f, 3, 0, 2.5f, 1, 0.7f};
+    TorchGenerator g = new TorchGenerator(12);
+    assertArrayEquals(new long[] {3, 1, 5, 4}, g.multinomial(weights, 4, false));
+    assertArrayEquals(new long[] {3}, g.multinomial(weights, 1, true));
+    float[] p = {0, 1, 0.5f, 0.25f, 0.75f, 0.5f};
+    float[] coins = new float[6];
+    g.bernoulli(MemorySegment.ofArray(coins), MemorySegment.ofArray(p));
+    assertArrayEquals(new float[] {0.0, 1.0, 1.0, 0.0, 1.0, 0.0}, coins);
+    float[] waits = new float[2];
+    g.exponential(MemorySegment.ofArray(waits), 2.5);
+    assertArrayEquals(new float[] {0x1.04be9e0000000p-2f, 0x1.5ca0f00000000p-2f}, waits);
+  }
+
+  /** Values from PyTorch 2.13; one in four hundred differs in the last bit, none of these. */
+  @Test
+  void doublesArePyTorchs() {
+    double[] numbers = new double[20];
+    new TorchGenerator(13).normal64(MemorySegment.ofArray(numbers), 0, 1);
+    assertEquals(0x1.9c276a769c5fap0, numbers[0]);
+    assertEquals(0x1.087df231351e5p-3, numbers[19]);
+    new TorchGenerator(13).normal64(MemorySegment.ofArray(numbers).asSlice(0, 24), 1, 2);
+    assertEquals(0x1.e90a7992bc1c2p1, numbers[2]);
   }
 
   @Test
