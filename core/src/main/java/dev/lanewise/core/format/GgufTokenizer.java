@@ -1,6 +1,7 @@
 package dev.lanewise.core.format;
 
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -44,7 +45,7 @@ public final class GgufTokenizer {
         mergers.add(text(token, 0, split) + " " + text(token, split, token.length));
       }
     }
-    texts.add(new String(tokens.get(last), java.nio.charset.StandardCharsets.UTF_8));
+    texts.add(new String(tokens.get(last), StandardCharsets.UTF_8));
     types.add(CONTROL);
     SequencedMap<String, Object> metadata = new LinkedHashMap<>();
     metadata.put("tokenizer.ggml.model", "gpt2");
@@ -59,16 +60,16 @@ public final class GgufTokenizer {
 
   /** Where a token's last merger joins it, found by merging its bytes with the tokens before it. */
   private static int split(byte[] token, int rank, Map<ByteBuffer, Integer> ranks) {
-    List<Integer> ends = new ArrayList<>();
-    for (int i = 1; i <= token.length; i++) {
-      ends.add(i);
+    int[] ends = new int[token.length];
+    for (int i = 0; i < ends.length; i++) {
+      ends[i] = i + 1;
     }
-    while (ends.size() > 2) {
+    for (int parts = ends.length; parts > 2; parts--) {
       int best = -1;
       int bestRank = rank;
-      for (int i = 0; i + 1 < ends.size(); i++) {
-        int from = i == 0 ? 0 : ends.get(i - 1);
-        ByteBuffer pair = ByteBuffer.wrap(Arrays.copyOfRange(token, from, ends.get(i + 1)));
+      for (int i = 0; i + 1 < parts; i++) {
+        int from = i == 0 ? 0 : ends[i - 1];
+        ByteBuffer pair = ByteBuffer.wrap(Arrays.copyOfRange(token, from, ends[i + 1]));
         int pairRank = ranks.getOrDefault(pair, Integer.MAX_VALUE);
         if (pairRank < bestRank) {
           best = i;
@@ -79,9 +80,9 @@ public final class GgufTokenizer {
         throw new IllegalArgumentException(
             "Token " + rank + " is not the merger of two tokens before it.");
       }
-      ends.remove(best);
+      System.arraycopy(ends, best + 1, ends, best, parts - best - 1);
     }
-    return ends.getFirst();
+    return ends[0];
   }
 
   private static String text(byte[] token, int from, int to) {

@@ -3,26 +3,21 @@ package dev.lanewise.core.format;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
-import java.io.ByteArrayOutputStream;
+import dev.lanewise.core.base.Json;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.SequencedMap;
 import java.util.Set;
-import tools.jackson.core.JacksonException;
-import tools.jackson.core.JsonGenerator;
-import tools.jackson.core.JsonParser;
-import tools.jackson.core.JsonToken;
-import tools.jackson.core.ObjectReadContext;
-import tools.jackson.core.ObjectWriteContext;
-import tools.jackson.core.json.JsonFactory;
 
 /**
  * Folders in which Hugging Face's transformers keeps a GPT-2 model: {@code config.json} and {@code
@@ -36,7 +31,9 @@ public final class HuggingFace {
   private static final String WEIGHTS = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
   private static final String PREFIX = "transformer.";
-  private static final JsonFactory JSON = new JsonFactory();
+  private static final int END_OF_TEXT = 50256;
+  private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
+  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
 
   private HuggingFace() {}
 
@@ -97,7 +94,7 @@ public final class HuggingFace {
       throw new InputException(
           "Cannot create the folder " + folder + " (" + Failures.describe(e) + ").", e);
     }
-    byte[] config = config(weights);
+    byte[] config = Json.writePretty(config(weights)).getBytes(StandardCharsets.UTF_8);
     AtomicFile.write(
         folder.resolve(CONFIG), channel -> Segments.write(channel, ByteBuffer.wrap(config)));
   }
@@ -207,71 +204,32 @@ public final class HuggingFace {
     }
   }
 
-  private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
-  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
-
-  private static byte[] config(Gpt2Weights weights) {
+  private static Map<String, Object> config(Gpt2Weights weights) {
     Gpt2Shape shape = weights.shape();
-    ByteArrayOutputStream out = new ByteArrayOutputStream();
-    try (JsonGenerator json = JSON.createGenerator(ObjectWriteContext.empty(), out)) {
-      json.writeStartObject();
-      json.writeStringProperty("model_type", "gpt2");
-      json.writeName("architectures");
-      json.writeStartArray();
-      json.writeString("GPT2LMHeadModel");
-      json.writeEndArray();
-      json.writeStringProperty("activation_function", "gelu_new");
-      json.writeNumberProperty("layer_norm_epsilon", 1e-5);
-      json.writeNumberProperty("n_ctx", shape.context());
-      json.writeNumberProperty("n_positions", shape.context());
-      json.writeNumberProperty("n_embd", shape.width());
-      json.writeNumberProperty("n_head", shape.heads());
-      json.writeNumberProperty("n_layer", shape.layers());
-      json.writeNumberProperty("vocab_size", shape.vocabulary());
-      json.writeBooleanProperty("tie_word_embeddings", weights.tied());
-      // The end-of-text token, where the vocabulary is GPT-2's.
-      if (shape.vocabulary() >= 50257) {
-        json.writeNumberProperty("bos_token_id", 50256);
-        json.writeNumberProperty("eos_token_id", 50256);
-      } else {
-        json.writeNullProperty("bos_token_id");
-        json.writeNullProperty("eos_token_id");
-      }
-      json.writeEndObject();
-    }
-    return out.toByteArray();
+    // GPT-2's end-of-text token, where the vocabulary has it.
+    Integer end = shape.vocabulary() > END_OF_TEXT ? END_OF_TEXT : null;
+    Map<String, Object> config = new LinkedHashMap<>();
+    config.put("model_type", "gpt2");
+    config.put("architectures", List.of("GPT2LMHeadModel"));
+    config.put("activation_function", "gelu_new");
+    config.put("layer_norm_epsilon", 1e-5);
+    config.put("n_ctx", shape.context());
+    config.put("n_positions", shape.context());
+    config.put("n_embd", shape.width());
+    config.put("n_head", shape.heads());
+    config.put("n_layer", shape.layers());
+    config.put("vocab_size", shape.vocabulary());
+    config.put("tie_word_embeddings", weights.tied());
+    config.put("bos_token_id", end);
+    config.put("eos_token_id", end);
+    return config;
   }
 
-  /**
-   * The members of a JSON object: Long, Double, String, Boolean, null, or a map; lists are skipped.
-   */
   private static Map<String, Object> readJson(Path path) {
-    try (JsonParser json = JSON.createParser(ObjectReadContext.empty(), Files.readAllBytes(path))) {
-      if (json.nextToken() != JsonToken.START_OBJECT) {
-        throw new InputException(path + " holds no JSON object.");
-      }
-      return readObject(json);
-    } catch (JacksonException e) {
-      throw new InputException(path + " is not valid JSON.", e);
+    try {
+      return Json.parseObject(Files.readString(path), path.toString());
     } catch (IOException e) {
       throw new InputException("Cannot read " + path + " (" + Failures.describe(e) + ").", e);
     }
-  }
-
-  private static Map<String, Object> readObject(JsonParser json) {
-    Map<String, Object> members = new LinkedHashMap<>();
-    while (json.nextToken() != JsonToken.END_OBJECT) {
-      String name = json.currentName();
-      switch (json.nextToken()) {
-        case VALUE_NUMBER_INT -> members.put(name, json.getLongValue());
-        case VALUE_NUMBER_FLOAT -> members.put(name, json.getDoubleValue());
-        case VALUE_STRING -> members.put(name, json.getString());
-        case VALUE_TRUE -> members.put(name, true);
-        case VALUE_FALSE -> members.put(name, false);
-        case START_OBJECT -> members.put(name, readObject(json));
-        default -> json.skipChildren();
-      }
-    }
-    return members;
   }
 }

@@ -360,9 +360,7 @@ public final class TorchGenerator {
 
   private void keep(MemorySegment out, double p, float kept) {
     long count = elements(out, Float.BYTES);
-    if (!(p >= 0 && p <= 1)) {
-      throw new IllegalArgumentException("A probability lies in [0, 1], not " + p + ".");
-    }
+    requireProbability(p);
     fill.run(Kind.KEEP, out, count, p, kept);
   }
 
@@ -374,24 +372,16 @@ public final class TorchGenerator {
    *     the i-th, and the rest of the last byte is 0
    * @param count number of bits
    * @param p probability of a 1
+   * @throws IllegalArgumentException if p is not in [0, 1], or the segment is too small or
+   *     read-only
    */
   public void bits(MemorySegment out, long count, double p) {
-    if (!(p >= 0 && p <= 1)) {
-      throw new IllegalArgumentException("A probability lies in [0, 1], not " + p + ".");
+    requireProbability(p);
+    if (count < 0 || out.byteSize() < Math.ceilDiv(count, Byte.SIZE) || out.isReadOnly()) {
+      throw new IllegalArgumentException(
+          count + " bits cannot be written to this segment of " + out.byteSize() + " bytes.");
     }
-    for (long done = 0; done < count; ) {
-      int part = (int) Math.min(CHUNK / 16 * 8, count - done);
-      engine.fill(bits, 2 * part);
-      for (int i = 0; i < part; i += 8) {
-        int octet = 0;
-        for (int j = i; j < Math.min(i + 8, part); j++) {
-          long both = (long) (bits[2 * j] & 0x1fffff) << 32 | bits[2 * j + 1] & 0xffffffffL;
-          octet |= both * 0x1p-53 < p ? 1 << (j - i) : 0;
-        }
-        out.set(ValueLayout.JAVA_BYTE, (done + i) / 8, (byte) octet);
-      }
-      done += part;
-    }
+    fill.run(Kind.BITS, out, count, p, 0);
   }
 
   /**
@@ -592,6 +582,12 @@ public final class TorchGenerator {
     }
   }
 
+  private static void requireProbability(double p) {
+    if (!(p >= 0 && p <= 1)) {
+      throw new IllegalArgumentException("A probability lies in [0, 1], not " + p + ".");
+    }
+  }
+
   private static void requireDeviation(double std) {
     if (!(std >= 0)) {
       throw new IllegalArgumentException(
@@ -605,7 +601,9 @@ public final class TorchGenerator {
     UNIFORM_FUSED(1),
     NORMAL_SCALAR(1),
     NORMAL_VECTOR(1),
-    KEEP(2);
+    KEEP(2),
+    /** Eight elements to a byte. */
+    BITS(2);
 
     /** Outputs of the engine that an element takes. */
     final int draws;
@@ -620,6 +618,7 @@ public final class TorchGenerator {
     final MersenneTwister engine;
     final int[] bits = new int[2 * CHUNK];
     final float[] numbers = new float[CHUNK];
+    final byte[] octets = new byte[CHUNK / Byte.SIZE];
 
     Lane(MersenneTwister engine) {
       this.engine = engine;
@@ -629,6 +628,10 @@ public final class TorchGenerator {
       engine.fill(bits, kind.draws * count);
       if (kind == Kind.KEEP) {
         keep(count, a, (float) b);
+        return;
+      }
+      if (kind == Kind.BITS) {
+        octets(count, a);
         return;
       }
       for (int i = 0; i < count; i++) {
@@ -656,12 +659,32 @@ public final class TorchGenerator {
     }
 
     private void keep(int count, double p, float kept) {
-      long below = (long) Math.ceil(p * 0x1p53);
+      long below = below(p);
       int keptBits = Float.floatToRawIntBits(kept);
       for (int i = 0; i < count; i++) {
-        long u53 = (long) (bits[2 * i] & 0x1fffff) << 32 | bits[2 * i + 1] & 0xffffffffL;
-        numbers[i] = Float.intBitsToFloat(keptBits & (int) (u53 - below >> 63));
+        numbers[i] = Float.intBitsToFloat(keptBits & (int) (u53(i) - below >> 63));
       }
+    }
+
+    private void octets(int count, double p) {
+      long below = below(p);
+      for (int i = 0; i < count; i += Byte.SIZE) {
+        int octet = 0;
+        for (int j = 0; j < Math.min(Byte.SIZE, count - i); j++) {
+          octet |= (int) (u53(i + j) - below >>> 63) << j;
+        }
+        octets[i / Byte.SIZE] = (byte) octet;
+      }
+    }
+
+    /** The i-th number of {@link TorchGenerator#nextDouble} before it is scaled by 2^-53. */
+    private long u53(int i) {
+      return (long) (bits[2 * i] & 0x1fffff) << 32 | bits[2 * i + 1] & 0xffffffffL;
+    }
+
+    /** Whole numbers below this one are, scaled by 2^-53, below p. */
+    private static long below(double p) {
+      return (long) Math.ceil(p * 0x1p53);
     }
   }
 
@@ -713,7 +736,12 @@ public final class TorchGenerator {
       for (long at = from; at < to; at += CHUNK) {
         int part = (int) Math.min(CHUNK, to - at);
         lane.make(kind, part, a, b);
-        MemorySegment.copy(lane.numbers, 0, out, FLOAT, at * Float.BYTES, part);
+        if (kind == Kind.BITS) {
+          int bytes = Math.ceilDiv(part, Byte.SIZE);
+          MemorySegment.copy(lane.octets, 0, out, ValueLayout.JAVA_BYTE, at / Byte.SIZE, bytes);
+        } else {
+          MemorySegment.copy(lane.numbers, 0, out, FLOAT, at * Float.BYTES, part);
+        }
       }
     }
   }

@@ -182,6 +182,24 @@ class TorchGeneratorTest {
     return sum;
   }
 
+  @ParameterizedTest
+  @ValueSource(ints = {0, 1, 7, 8, 9, 4095, 4097, 100_003})
+  void bitsAreTheSameDrawsAsNumbers(int count) {
+    float[] numbers = new float[count];
+    TorchGenerator a = new TorchGenerator(6);
+    a.bernoulli(MemorySegment.ofArray(numbers), 0.3);
+    byte[] bits = new byte[count / 8 + 2];
+    bits[bits.length - 1] = 5;
+    TorchGenerator b = new TorchGenerator(6);
+    b.bits(MemorySegment.ofArray(bits), count, 0.3);
+    for (int i = 0; i < count; i++) {
+      assertEquals(numbers[i] == 1, (bits[i / 8] >> (i % 8) & 1) == 1, "bit " + i);
+    }
+    assertEquals(5, bits[bits.length - 1]);
+    assertEquals(a.nextInt(), b.nextInt());
+    refused(() -> b.bits(MemorySegment.ofArray(bits), 8L * bits.length + 1, 0.3));
+  }
+
   @Test
   void aConfinedSegmentIsFilledByItsOwner() {
     try (Arena arena = Arena.ofConfined()) {
@@ -216,7 +234,7 @@ class TorchGeneratorTest {
     float[] p = {0, 1, 0.5f, 0.25f, 0.75f, 0.5f};
     float[] coins = new float[6];
     g.bernoulli(MemorySegment.ofArray(coins), MemorySegment.ofArray(p));
-    assertArrayEquals(new float[] {0.0, 1.0, 1.0, 0.0, 1.0, 0.0}, coins);
+    assertArrayEquals(new float[] {0, 1, 1, 0, 1, 0}, coins);
     float[] waits = new float[2];
     g.exponential(MemorySegment.ofArray(waits), 2.5);
     assertArrayEquals(new float[] {0x1.04be9e0000000p-2f, 0x1.5ca0f00000000p-2f}, waits);
