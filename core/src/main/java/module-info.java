@@ -17,6 +17,7 @@ module dev.lanewise.core {
   exports dev.lanewise.core.model;
   exports dev.lanewise.core.nn;
   exports dev.lanewise.core.random;
+  exports dev.lanewise.core.report;
   exports dev.lanewise.core.tensor;
 
   opens dev.lanewise.core.cli to
