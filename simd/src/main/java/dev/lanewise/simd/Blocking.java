@@ -8,11 +8,15 @@ final class Blocking {
   /** The most columns of A that are multiplied before C is touched again. */
   private static final int MAX_DEPTH = 1024;
 
-  /** Bytes of packed panels that a task keeps in its core's second-level cache. */
-  private static final long PRIVATE_BYTES = 400 << 10;
+  /** Bytes of panels or rows that a task keeps in its core's second-level cache. */
+  private static final long PRIVATE_BYTES = 300 << 10;
 
   /** Bytes of packed panels that all tasks share, in the last-level cache. */
   private static final long SHARED_BYTES = 6 << 20;
+
+  private static final int ROWS = MicroKernel.ROWS;
+  private static final int COLS = MicroKernel.COLS;
+  private static final int FEW_COLS = MicroKernel.FEW_COLS;
 
   private Blocking() {}
 
@@ -24,43 +28,61 @@ final class Blocking {
 
   /** Number of blocks of a product of depth {@code k}. */
   static int blocks(int k) {
-    return (int) (((long) k + MAX_DEPTH - 1) / MAX_DEPTH);
+    return ceil(k, MAX_DEPTH);
   }
 
   /** Panels of B that hold {@code n} columns. */
   static int panels(int n) {
-    return (int) (((long) n + MicroKernel.COLS - 1) / MicroKernel.COLS);
+    return ceil(n, COLS);
   }
 
-  /** Rows of A as packed: the last tile is a full one, or as few small ones as hold the rest. */
-  static int paddedRows(int m) {
-    int rest = m % MicroKernel.ROWS;
-    int tile = restTile(rest);
-    return m - rest + (rest + tile - 1) / tile * tile;
+  /** Columns of the panel that starts at column {@code col} of {@code n}. */
+  static int panelCols(int col, int n) {
+    return n - col <= FEW_COLS ? FEW_COLS : COLS;
   }
 
-  /** Height of the tiles that hold a rest of rows: full ones if small ones would not be fewer. */
-  static int restTile(int rest) {
-    int few = MicroKernel.FEW_ROWS;
-    return (rest + few - 1) / few * few >= MicroKernel.ROWS ? MicroKernel.ROWS : few;
+  /** Columns of packed B for {@code n} columns. */
+  static long packedCols(int n) {
+    int rest = n % COLS;
+    return (long) n - rest + (rest == 0 ? 0 : panelCols(0, rest));
   }
 
-  /** Height of the tile that starts at row {@code i} of {@code m} packed together. */
-  static int tileRows(int i, int m) {
-    return i < m - m % MicroKernel.ROWS ? MicroKernel.ROWS : restTile(m % MicroKernel.ROWS);
+  /** How many columns of B are packed at once for all tasks, in whole panels. */
+  static int sharedCols(int n, int depth) {
+    long panels = Math.max(1, SHARED_BYTES / (4L * Math.max(1, depth) * COLS));
+    return (int) Math.min(panels, panels(n)) * COLS;
   }
 
-  /** How many rows or columns of the shared operand are packed at once, in whole tiles. */
-  static int sharedLines(int depth, int tile) {
-    long lines = SHARED_BYTES / (4L * Math.max(1, depth));
-    return (int) Math.min(1 << 24, Math.max(1, lines / tile)) * tile;
+  /** How many panels of B a task takes. */
+  static int panelsPerTask(int n, int depth, int threads) {
+    long most = Math.max(1, PRIVATE_BYTES / (4L * Math.max(1, depth) * COLS));
+    return share(panels(n), most, threads);
   }
 
-  /** How many tiles of the private operand a task takes, so that all threads have work. */
-  static int privateTiles(int tiles, int depth, int tile, int threads) {
-    long most = Math.max(1, PRIVATE_BYTES / (4L * Math.max(1, depth) * tile));
-    long tasks = (tiles + most - 1) / most;
+  /** How many rows of A a task takes, in whole tiles. */
+  static int rowsPerTask(int m, int depth, int threads) {
+    long most = Math.max(4, PRIVATE_BYTES / (4L * Math.max(1, depth) * ROWS));
+    return share(ceil(m, ROWS), most, threads) * ROWS;
+  }
+
+  /** Cuts pieces into tasks of at most {@code most}, a multiple of the threads if it can be. */
+  private static int share(int pieces, long most, int threads) {
+    long tasks = (pieces + most - 1) / most;
     tasks = (tasks + threads - 1) / threads * threads;
-    return (int) Math.max(1, (tiles + tasks - 1) / tasks);
+    return (int) Math.max(1, (pieces + tasks - 1) / tasks);
+  }
+
+  /** Whether tasks of whole panels keep the threads about as busy as tasks of rows would. */
+  static boolean byColumns(int m, int n, int threads) {
+    return busy(panels(n), threads) >= Math.min(0.8, busy(ceil(m, 4 * ROWS), threads));
+  }
+
+  /** The part of their time that threads work which share a number of equal tasks. */
+  private static double busy(int tasks, int threads) {
+    return tasks / (double) ((long) ceil(tasks, threads) * threads);
+  }
+
+  private static int ceil(int a, int b) {
+    return (int) (((long) a + b - 1) / b);
   }
 }

@@ -6,20 +6,29 @@ import java.lang.foreign.MemorySegment;
  * One product, cut into tasks. All operands are native and checked; offsets and strides are in
  * bytes.
  *
- * <p>Per block of the depth, the operand with fewer lines (rows of A or columns of B) is packed by
- * all threads together and shared; then each task packs a group of the other operand's tiles into
- * its own second-level cache and multiplies it with all of the shared ones. Whatever the cut, an
- * element of C is summed in the same order, so that results do not depend on it.
+ * <p>The kernel reads rows of A where they lie and needs panels of B packed. As a rule a task owns
+ * some columns of C: it packs their panels of B, a block of the depth at a time, into its core's
+ * second-level cache and runs all rows of A past them, with no need to wait for any other task. If
+ * A is transposed, or C too narrow, all threads first pack a part of B together, and then a task
+ * owns some rows. An element of C is summed in the same order either way.
  */
 final class GemmJob implements Workers.Task {
   /** Products of fewer multiplications run on the calling thread. */
   private static final long SMALL = 1 << 18;
 
+  /** Up to so many rows, packing B costs more than it brings. */
+  private static final int DIRECT_ROWS = 2 * MicroKernel.ROWS;
+
+  private static final int ROWS = MicroKernel.ROWS;
+  private static final int COLS = MicroKernel.COLS;
+
+  /** Room for one tile, used where C ends inside it. */
+  private static final long TEMP = 4L * ROWS * COLS;
+
   private enum Phase {
-    PACK_A,
+    OWN_COLUMNS,
     PACK_B,
-    SHARE_A,
-    SHARE_B,
+    OWN_ROWS,
     BATCH
   }
 
@@ -47,16 +56,14 @@ final class GemmJob implements Workers.Task {
   private long cBatch;
 
   private Phase phase;
+  private int blocks;
+  private int blockDepth;
+  private int perTask;
+  private boolean packsA;
   private int block;
-  private int first;
-  private int depth;
-  private float blockBeta;
-  private boolean isLast;
   private MemorySegment shared;
   private int sharedFrom;
   private int sharedTo;
-  private int packedTogether;
-  private int group;
 
   /** Forgets the operands, so that a spare job keeps no memory alive. */
   void clear() {
@@ -80,32 +87,43 @@ final class GemmJob implements Workers.Task {
     if (alpha == 0) {
       k = 0;
     }
-    int blocks = Math.max(1, Blocking.blocks(k));
-    int blockDepth = Blocking.depth(k);
-    boolean shareA = packed != null || n >= m;
-    int tile = shareA ? MicroKernel.ROWS : MicroKernel.COLS;
-    int lines = shareA ? m : n;
-    packedTogether = tile * (shareA ? 8 : 3);
-    int step = Math.min(Blocking.sharedLines(blockDepth, tile), (lines + tile - 1) / tile * tile);
-    try (Scratch scratch = Scratch.take(4L * step * (blockDepth + Packing.SLACK) + 64)) {
-      shared = scratch.segment;
-      for (block = 0; block < blocks; block++) {
-        first = block * blockDepth;
-        depth = Math.min(blockDepth, k - first);
-        blockBeta = block == 0 ? beta : 1;
-        isLast = block == blocks - 1;
-        for (sharedFrom = 0; sharedFrom < lines; sharedFrom = sharedTo) {
-          sharedTo = Math.min(lines, sharedFrom + step);
-          int packs = (sharedTo - sharedFrom + packedTogether - 1) / packedTogether;
-          run(shareA ? Phase.PACK_A : Phase.PACK_B, packs, threads);
-          int otherTiles =
-              shareA ? Blocking.panels(n) : (m + MicroKernel.ROWS - 1) / MicroKernel.ROWS;
-          int otherTile = shareA ? MicroKernel.COLS : MicroKernel.ROWS;
-          group = Blocking.privateTiles(otherTiles, depth, otherTile, threads);
-          run(shareA ? Phase.SHARE_A : Phase.SHARE_B, (otherTiles + group - 1) / group, threads);
+    blocks = Math.max(1, Blocking.blocks(k));
+    blockDepth = Blocking.depth(k);
+    boolean scalesA = packed != null && alpha != 1;
+    if (!aTransposed && !scalesA && Blocking.byColumns(m, n, threads)) {
+      packsA = m < ROWS;
+      perTask = Blocking.panelsPerTask(n, blockDepth, threads) * COLS;
+      run(Phase.OWN_COLUMNS, tasks(n), threads);
+    } else {
+      packsA = aTransposed || scalesA || m < ROWS;
+      int most = Blocking.sharedCols(n, blockDepth);
+      try (Scratch scratch = Scratch.take(packed == null ? 4L * most * blockDepth + 64 : 64)) {
+        shared = scratch.segment;
+        for (block = 0; block < blocks; block++) {
+          for (sharedFrom = 0; sharedFrom < n; sharedFrom = sharedTo) {
+            sharedTo = (int) Math.min(n, (long) sharedFrom + most);
+            if (packed == null) {
+              perTask = COLS;
+              run(Phase.PACK_B, tasks(sharedTo - sharedFrom), threads);
+            }
+            perTask = Blocking.rowsPerTask(m, depth(block), threads);
+            run(Phase.OWN_ROWS, tasks(m), threads);
+          }
         }
       }
     }
+  }
+
+  private int tasks(int lines) {
+    return (int) (((long) lines + perTask - 1) / perTask);
+  }
+
+  private int depth(int ofBlock) {
+    return Math.min(blockDepth, k - ofBlock * blockDepth);
+  }
+
+  private float beta(int ofBlock) {
+    return ofBlock == 0 ? beta : 1;
   }
 
   private void run(Phase next, int tasks, int threads) {
@@ -144,10 +162,12 @@ final class GemmJob implements Workers.Task {
   @Override
   public void run(int task) {
     switch (phase) {
-      case PACK_A -> packSharedA(task);
-      case PACK_B -> packSharedB(task);
-      case SHARE_A -> multiplyGroupOfB(task);
-      case SHARE_B -> multiplyGroupOfA(task);
+      case OWN_COLUMNS -> ownColumns(task);
+      case PACK_B -> {
+        int from = sharedFrom + task * COLS;
+        packB(block, from, (int) Math.min(sharedTo, (long) from + COLS), shared, sharedAt(from));
+      }
+      case OWN_ROWS -> ownRows(task);
       case BATCH -> one(task);
     }
   }
@@ -177,51 +197,171 @@ final class GemmJob implements Workers.Task {
     Gemm.JOBS.give(job);
   }
 
-  private void packSharedA(int task) {
-    int from = sharedFrom + task * packedTogether;
-    int to = (int) Math.min(sharedTo, (long) from + packedTogether);
-    packA(from, to, shared, tileOffset(from - sharedFrom));
+  private long sharedAt(int col) {
+    return 4L * (col - sharedFrom) * depth(block);
   }
 
-  private void packSharedB(int task) {
-    int from = sharedFrom + task * packedTogether;
-    int to = (int) Math.min(sharedTo, (long) from + packedTogether);
-    long at = 4L * (from - sharedFrom) * depth;
-    packB(b, bAt, bStride, bTransposed, first, depth, from, to, shared, at);
-  }
-
-  /** Where the tile of A that starts so many rows on is packed. */
-  private long tileOffset(int rows) {
-    return (long) Float.BYTES * rows * (depth + Packing.SLACK);
-  }
-
-  /** Packs rows of A as tiles. */
-  private void packA(int from, int to, MemorySegment target, long at) {
-    int rest = (to - from) % MicroKernel.ROWS;
-    int whole = Blocking.restTile(rest) == MicroKernel.ROWS ? to - from : to - from - rest;
-    packTiles(from, whole, MicroKernel.ROWS, target, at);
-    packTiles(
-        from + whole, to - from - whole, MicroKernel.FEW_ROWS, target, at + tileOffset(whole));
-    if (alpha != 1) {
-      long floats = (long) Blocking.paddedRows(to - from) * (depth + Packing.SLACK);
-      Packing.scale(target, at, floats, alpha);
+  private void ownColumns(int task) {
+    int from = task * perTask;
+    int to = (int) Math.min(n, (long) from + perTask);
+    long panelsAt = TEMP;
+    long rowsAt = panelsAt + (packed == null ? 4L * (to - from + COLS) * blockDepth : 0);
+    try (Scratch own = Scratch.take(rowsAt + (packsA ? packedRowsBytes(m) : 0))) {
+      MemorySegment mine = own.segment;
+      boolean isDirect = packed == null && readsDirectly(to - from);
+      for (int kb = 0; kb < blocks; kb++) {
+        int depth = depth(kb);
+        MemorySegment panels = packed != null ? packed.segment : isDirect ? b : mine;
+        long at = panelsAt;
+        long bStep = 0;
+        if (packed != null) {
+          at = packed.panel(kb, from);
+        } else if (isDirect) {
+          at = bAt + (long) kb * blockDepth * bStride + 4L * from;
+          bStep = bStride;
+        } else {
+          packB(kb, from, to, mine, panelsAt);
+        }
+        MemorySegment rows = a;
+        long rowAt = aAt + 4L * kb * blockDepth;
+        long aRow = aStride;
+        if (packsA) {
+          packA(kb, 0, m, mine, rowsAt);
+          rows = mine;
+          rowAt = rowsAt;
+          aRow = 4L * depth;
+        }
+        for (int i = 0; i < m; i += ROWS) {
+          // The last tile is moved up to end with the last row.
+          int start = packsA ? i : Math.min(i, m - ROWS);
+          long tileAt = rowAt + start * aRow;
+          long panelAt = at;
+          int width;
+          for (int col = from; col < to; col += width) {
+            width = Blocking.panelCols(col, n);
+            tile(
+                width,
+                rows,
+                tileAt,
+                aRow,
+                4,
+                panels,
+                panelAt,
+                bStep == 0 ? 4L * width : bStep,
+                kb,
+                i,
+                m,
+                i - start,
+                col,
+                mine);
+            panelAt += bStep == 0 ? 4L * width * depth : 4L * width;
+          }
+          finish(kb, i, Math.min(ROWS, m - i), from, to - from);
+        }
+      }
     }
   }
 
-  private void packTiles(int from, int rows, int width, MemorySegment target, long at) {
+  /** Whether the kernel reads the columns of B where they lie, without packing. */
+  private boolean readsDirectly(int cols) {
+    if (bTransposed || alpha != 1 || cols % MicroKernel.FEW_COLS != 0) {
+      return false;
+    }
+    boolean liesPacked = cols == COLS && bStride == 4L * COLS && (b.address() + bAt) % 64 == 0;
+    return m <= DIRECT_ROWS || liesPacked;
+  }
+
+  private void ownRows(int task) {
+    int from = task * perTask;
+    int to = (int) Math.min(m, (long) from + perTask);
+    int depth = depth(block);
+    try (Scratch own = Scratch.take(TEMP + (packsA ? packedRowsBytes(to - from) : 0))) {
+      MemorySegment mine = own.segment;
+      MemorySegment rows = a;
+      long rowAt = aAt + from * aStride + 4L * block * blockDepth;
+      long aApart = aStride;
+      long aRow = aStride;
+      long aStep = 4;
+      if (packsA) {
+        packA(block, from, to, mine, TEMP);
+        rows = mine;
+        rowAt = TEMP;
+        aApart = aTransposed ? 4L * (depth + Packing.SLACK) : 4L * depth;
+        aRow = aTransposed ? 4 : 4L * depth;
+        aStep = aTransposed ? 4L * ROWS : 4;
+      }
+      MemorySegment panels = packed == null ? shared : packed.segment;
+      long panelAt = packed == null ? 0 : packed.panel(block, sharedFrom);
+      int width;
+      for (int col = sharedFrom; col < sharedTo; col += width) {
+        width = Blocking.panelCols(col, n);
+        for (int i = from; i < to; i += ROWS) {
+          int start = packsA ? i : Math.min(i, m - ROWS);
+          long tileAt = rowAt + (start - from) * aApart;
+          tile(
+              width,
+              rows,
+              tileAt,
+              aRow,
+              aStep,
+              panels,
+              panelAt,
+              4L * width,
+              block,
+              i,
+              to,
+              i - start,
+              col,
+              mine);
+        }
+        finish(block, from, to - from, col, Math.min(width, n - col));
+        panelAt += 4L * width * depth;
+      }
+    }
+  }
+
+  private long packedRowsBytes(int rows) {
+    return 4L * (rows + ROWS) * (blockDepth + Packing.SLACK) + 64;
+  }
+
+  /** Packs rows of A: as tiles if it is transposed, else as whole rows, at least a tile of them. */
+  private void packA(int kb, int from, int to, MemorySegment target, long at) {
+    int depth = depth(kb);
+    long firstAt = (long) kb * blockDepth;
+    long rowBytes = aTransposed ? 4L * (depth + Packing.SLACK) : 4L * depth;
     if (aTransposed) {
-      long fromAt = aAt + first * aStride + 4L * from;
-      Packing.copy(a, fromAt, aStride, rows, m - from, depth, target, at, width, tileOffset(width));
-      return;
+      Packing.copy(
+          a,
+          aAt + firstAt * aStride + 4L * from,
+          aStride,
+          to - from,
+          m - from,
+          depth,
+          target,
+          at,
+          ROWS,
+          ROWS * rowBytes);
+    } else {
+      for (int i = 0; i < (to - from + ROWS - 1) / ROWS * ROWS; i++) {
+        long rowAt = aAt + Math.min(from + i, to - 1) * aStride + 4 * firstAt;
+        MemorySegment.copy(a, rowAt, target, at + i * rowBytes, 4L * depth);
+      }
     }
-    for (int i = 0; i < rows; i += width) {
-      long fromAt = aAt + (from + i) * aStride + 4L * first;
-      int lines = Math.min(width, rows - i);
-      Packing.transpose(a, fromAt, aStride, lines, depth, target, at + tileOffset(i), width);
+    if (packed != null && alpha != 1) {
+      Packing.scale(target, at, (to - from + ROWS - 1L) / ROWS * ROWS * rowBytes / 4, alpha);
     }
   }
 
-  /** Packs the panels of B from a column, where a panel starts, to another. */
+  private void packB(int kb, int from, int to, MemorySegment target, long at) {
+    int depth = depth(kb);
+    packB(b, bAt, bStride, bTransposed, kb * blockDepth, depth, from, to, n, target, at);
+    if (alpha != 1) {
+      long cols = to == n ? Blocking.packedCols(n) - from : to - from;
+      Packing.scale(target, at, cols * depth, alpha);
+    }
+  }
+
+  /** Packs the panels of B, of {@code n} columns, from a column where one starts to another. */
   static void packB(
       MemorySegment b,
       long bAt,
@@ -231,99 +371,62 @@ final class GemmJob implements Workers.Task {
       int depth,
       int from,
       int to,
+      int n,
       MemorySegment target,
       long at) {
-    int width = MicroKernel.COLS;
-    long panelBytes = 4L * width * depth;
-    if (!isTransposed) {
-      long fromAt = bAt + first * bStride + 4L * from;
-      Packing.copy(b, fromAt, bStride, to - from, to - from, depth, target, at, width, panelBytes);
-      return;
-    }
+    int width;
     for (int col = from; col < to; col += width) {
-      long fromAt = bAt + col * bStride + 4L * first;
+      width = Blocking.panelCols(col, n);
       int lines = Math.min(width, to - col);
-      Packing.transpose(b, fromAt, bStride, lines, depth, target, at, width);
-      at += panelBytes;
-    }
-  }
-
-  private void multiplyGroupOfB(int task) {
-    int from = task * group * MicroKernel.COLS;
-    int to = (int) Math.min(n, (long) from + group * MicroKernel.COLS);
-    long panelBytes = 4L * MicroKernel.COLS * depth;
-    try (Scratch own = Scratch.take(packed == null ? group * panelBytes + TEMP : TEMP)) {
-      MemorySegment panels = own.segment;
-      long panelsAt = TEMP;
-      if (packed == null) {
-        packB(b, bAt, bStride, bTransposed, first, depth, from, to, panels, TEMP);
+      if (isTransposed) {
+        long fromAt = bAt + col * bStride + 4L * first;
+        Packing.transpose(b, fromAt, bStride, lines, depth, target, at, width);
       } else {
-        panels = packed.segment;
-        panelsAt = packed.panel(block, from);
+        long fromAt = bAt + first * bStride + 4L * col;
+        Packing.copy(b, fromAt, bStride, lines, lines, depth, target, at, width, 0);
       }
-      int tile;
-      for (int i = sharedFrom; i < sharedTo; i += tile) {
-        tile = Blocking.tileRows(i - sharedFrom, sharedTo - sharedFrom);
-        long tileAt = tileOffset(i - sharedFrom);
-        long panelAt = panelsAt;
-        for (int col = from; col < to; col += MicroKernel.COLS) {
-          tile(tile, shared, tileAt, panels, panelAt, i, sharedTo, col, own.segment);
-          panelAt += panelBytes;
-        }
-        finish(i, Math.min(tile, sharedTo - i), from, to - from);
-      }
+      at += 4L * width * depth;
     }
   }
 
-  private void multiplyGroupOfA(int task) {
-    int from = task * group * MicroKernel.ROWS;
-    int to = (int) Math.min(m, (long) from + group * MicroKernel.ROWS);
-    long panelBytes = 4L * MicroKernel.COLS * depth;
-    try (Scratch own = Scratch.take(TEMP + tileOffset(group * MicroKernel.ROWS))) {
-      packA(from, to, own.segment, TEMP);
-      long panelAt = 0;
-      for (int col = sharedFrom; col < sharedTo; col += MicroKernel.COLS) {
-        int tile;
-        for (int i = from; i < to; i += tile) {
-          tile = Blocking.tileRows(i - from, to - from);
-          long tileAt = TEMP + tileOffset(i - from);
-          tile(tile, own.segment, tileAt, shared, panelAt, i, to, col, own.segment);
-        }
-        finish(from, to - from, col, Math.min(MicroKernel.COLS, sharedTo - col));
-        panelAt += panelBytes;
-      }
-    }
-  }
-
-  /** Room for one tile, used where C ends inside it. */
-  private static final long TEMP = 4L * MicroKernel.ROWS * MicroKernel.COLS;
-
+  /**
+   * Computes the tile at row {@code i} and column {@code col}.
+   *
+   * @param rowEnd row after the last that this task owns
+   * @param above rows that the tile has in excess above row {@code i}
+   */
   private void tile(
-      int tile,
-      MemorySegment tiles,
-      long tileAt,
+      int width,
+      MemorySegment rows,
+      long rowAt,
+      long aRow,
+      long aStep,
       MemorySegment panels,
       long panelAt,
+      long bStep,
+      int kb,
       int i,
       int rowEnd,
+      int above,
       int col,
       MemorySegment temp) {
     long at = cAt + i * cStride + 4L * col;
-    int rows = Math.min(tile, rowEnd - i);
-    int cols = Math.min(MicroKernel.COLS, n - col);
-    long groupBytes = 4L * MicroKernel.COLS;
-    if (rows == tile && cols == MicroKernel.COLS) {
+    int height = Math.min(ROWS, rowEnd - i);
+    int cols = Math.min(width, n - col);
+    if (height == ROWS && cols == width) {
       MicroKernel.multiply(
-          tile, tiles, tileAt, panels, panelAt, groupBytes, depth, c, at, cStride, blockBeta);
+          width, rows, rowAt, aRow, aStep, panels, panelAt, bStep, depth(kb), c, at, cStride,
+          beta(kb));
     } else {
+      long rowBytes = 4L * width;
       MicroKernel.multiply(
-          tile, tiles, tileAt, panels, panelAt, groupBytes, depth, temp, 0, groupBytes, 0);
-      Packing.merge(temp, groupBytes, c, at, cStride, rows, cols, blockBeta);
+          width, rows, rowAt, aRow, aStep, panels, panelAt, bStep, depth(kb), temp, 0, rowBytes, 0);
+      Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
     }
   }
 
-  private void finish(int i, int rows, int col, int cols) {
-    if (isLast && epilogue != null) {
+  private void finish(int kb, int i, int rows, int col, int cols) {
+    if (epilogue != null && kb == blocks - 1) {
       EpilogueKernel.apply(epilogue, c, cAt, cStride, i, rows, col, cols);
     }
   }

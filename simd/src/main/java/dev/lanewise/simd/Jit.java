@@ -21,7 +21,7 @@ final class Jit {
   private static final String DIRECTIVES =
       """
       [{
-        match: ["dev/lanewise/simd/MicroKernel.rows*", "dev/lanewise/simd/Packing.block*"],
+        match: ["dev/lanewise/simd/MicroKernel.tile*", "dev/lanewise/simd/Packing.block*"],
         c1: { Exclude: true }
       }]
       """;

@@ -7,26 +7,27 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * Multiplies two packed panels: the one place of {@link Gemm} that does arithmetic.
+ * Multiplies a few rows of A with a panel of B: the one place of {@link Gemm} that does arithmetic.
  *
- * <p>A tile of C, some rows by two vectors, lives in registers while {@code depth} columns of A
- * meet {@code depth} rows of B. Each kernel is written out flat, because values in local variables
- * are all that the compiler keeps in registers with certainty. Twelve rows fill 24 of 32 vector
- * registers, six rows 12 of 16; four rows serve what is left over at the bottom.
+ * <p>A tile of C, six rows by two or four vectors, lives in registers while {@code depth} columns
+ * of A meet {@code depth} rows of B. The kernels are written out flat, because values in local
+ * variables are all that the compiler keeps in registers with certainty. Six by four fills 24 of 32
+ * vector registers and, of the shapes that do, needs few instructions for each multiplication and
+ * suits the sizes of models, which are multiples of 64; six by two fills 12 of 16.
  */
 final class MicroKernel {
   /** Whether the machine has 32 vector registers at the width in use. */
   private static final boolean MANY_REGISTERS =
       Machine.vectorBits() == 512 || System.getProperty("os.arch").equals("aarch64");
 
-  /** Rows of a full tile. */
-  static final int ROWS = MANY_REGISTERS ? 12 : 6;
+  /** Rows of a tile. */
+  static final int ROWS = 6;
 
-  /** Rows of the small tile. */
-  static final int FEW_ROWS = 4;
+  /** Columns of a full panel. */
+  static final int COLS = (MANY_REGISTERS ? 4 : 2) * Machine.LANES;
 
-  /** Columns of a tile. */
-  static final int COLS = 2 * Machine.LANES;
+  /** Columns of the narrow panel that may come last. */
+  static final int FEW_COLS = 2 * Machine.LANES;
 
   private static final VectorSpecies<Float> F = Machine.F;
   private static final long V = Machine.VECTOR_BYTES;
@@ -37,335 +38,270 @@ final class MicroKernel {
 
   /**
    * Computes a tile, {@code C = A B + beta C}; with {@code beta} 0 C is not read. Offsets and
-   * strides are in bytes.
+   * distances are in bytes.
    *
-   * @param rows {@link #ROWS} or {@link #FEW_ROWS}: rows of the tile
-   * @param a panel of A, {@code depth} columns of {@code rows} floats
-   * @param b panel of B, {@code depth} rows of {@link #COLS} floats, {@code bStride} bytes apart
+   * @param cols {@link #COLS} or {@link #FEW_COLS}: columns of the tile
+   * @param aRow distance of A's rows, {@code aStep} that of its columns
+   * @param bStep distance of B's rows, each of {@code cols} floats side by side
    */
   static void multiply(
-      int rows,
+      int cols,
       MemorySegment a,
       long aAt,
+      long aRow,
+      long aStep,
       MemorySegment b,
       long bAt,
-      long bStride,
+      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
       long cStride,
       float beta) {
-    if (rows == FEW_ROWS) {
-      rows4(a, aAt, b, bAt, bStride, depth, c, cAt, cStride, beta);
-    } else if (MANY_REGISTERS) {
-      rows12(a, aAt, b, bAt, bStride, depth, c, cAt, cStride, beta);
+    if (cols == FEW_COLS) {
+      tile2(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
     } else {
-      rows6(a, aAt, b, bAt, bStride, depth, c, cAt, cStride, beta);
+      tile4(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
     }
   }
 
-  private static void rows12(
+  private static void tile4(
       MemorySegment a,
       long aAt,
+      long aRow,
+      long aStep,
       MemorySegment b,
       long bAt,
-      long bStride,
+      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
       long cStride,
       float beta) {
-    FloatVector c00_0 = FloatVector.zero(F);
-    FloatVector c00_1 = FloatVector.zero(F);
-    FloatVector c01_0 = FloatVector.zero(F);
-    FloatVector c01_1 = FloatVector.zero(F);
-    FloatVector c02_0 = FloatVector.zero(F);
-    FloatVector c02_1 = FloatVector.zero(F);
-    FloatVector c03_0 = FloatVector.zero(F);
-    FloatVector c03_1 = FloatVector.zero(F);
-    FloatVector c04_0 = FloatVector.zero(F);
-    FloatVector c04_1 = FloatVector.zero(F);
-    FloatVector c05_0 = FloatVector.zero(F);
-    FloatVector c05_1 = FloatVector.zero(F);
-    FloatVector c06_0 = FloatVector.zero(F);
-    FloatVector c06_1 = FloatVector.zero(F);
-    FloatVector c07_0 = FloatVector.zero(F);
-    FloatVector c07_1 = FloatVector.zero(F);
-    FloatVector c08_0 = FloatVector.zero(F);
-    FloatVector c08_1 = FloatVector.zero(F);
-    FloatVector c09_0 = FloatVector.zero(F);
-    FloatVector c09_1 = FloatVector.zero(F);
-    FloatVector c10_0 = FloatVector.zero(F);
-    FloatVector c10_1 = FloatVector.zero(F);
-    FloatVector c11_0 = FloatVector.zero(F);
-    FloatVector c11_1 = FloatVector.zero(F);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector c00 = FloatVector.zero(F);
+    FloatVector c01 = FloatVector.zero(F);
+    FloatVector c02 = FloatVector.zero(F);
+    FloatVector c03 = FloatVector.zero(F);
+    FloatVector c10 = FloatVector.zero(F);
+    FloatVector c11 = FloatVector.zero(F);
+    FloatVector c12 = FloatVector.zero(F);
+    FloatVector c13 = FloatVector.zero(F);
+    FloatVector c20 = FloatVector.zero(F);
+    FloatVector c21 = FloatVector.zero(F);
+    FloatVector c22 = FloatVector.zero(F);
+    FloatVector c23 = FloatVector.zero(F);
+    FloatVector c30 = FloatVector.zero(F);
+    FloatVector c31 = FloatVector.zero(F);
+    FloatVector c32 = FloatVector.zero(F);
+    FloatVector c33 = FloatVector.zero(F);
+    FloatVector c40 = FloatVector.zero(F);
+    FloatVector c41 = FloatVector.zero(F);
+    FloatVector c42 = FloatVector.zero(F);
+    FloatVector c43 = FloatVector.zero(F);
+    FloatVector c50 = FloatVector.zero(F);
+    FloatVector c51 = FloatVector.zero(F);
+    FloatVector c52 = FloatVector.zero(F);
+    FloatVector c53 = FloatVector.zero(F);
+    long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
-      FloatVector a00 = FloatVector.broadcast(F, a.get(FLOAT, aAt));
-      c00_0 = a00.fma(b0, c00_0);
-      c00_1 = a00.fma(b1, c00_1);
-      FloatVector a01 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 4));
-      c01_0 = a01.fma(b0, c01_0);
-      c01_1 = a01.fma(b1, c01_1);
-      FloatVector a02 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 8));
-      c02_0 = a02.fma(b0, c02_0);
-      c02_1 = a02.fma(b1, c02_1);
-      FloatVector a03 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 12));
-      c03_0 = a03.fma(b0, c03_0);
-      c03_1 = a03.fma(b1, c03_1);
-      FloatVector a04 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 16));
-      c04_0 = a04.fma(b0, c04_0);
-      c04_1 = a04.fma(b1, c04_1);
-      FloatVector a05 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 20));
-      c05_0 = a05.fma(b0, c05_0);
-      c05_1 = a05.fma(b1, c05_1);
-      FloatVector a06 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 24));
-      c06_0 = a06.fma(b0, c06_0);
-      c06_1 = a06.fma(b1, c06_1);
-      FloatVector a07 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 28));
-      c07_0 = a07.fma(b0, c07_0);
-      c07_1 = a07.fma(b1, c07_1);
-      FloatVector a08 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 32));
-      c08_0 = a08.fma(b0, c08_0);
-      c08_1 = a08.fma(b1, c08_1);
-      FloatVector a09 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 36));
-      c09_0 = a09.fma(b0, c09_0);
-      c09_1 = a09.fma(b1, c09_1);
-      FloatVector a10 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 40));
-      c10_0 = a10.fma(b0, c10_0);
-      c10_1 = a10.fma(b1, c10_1);
-      FloatVector a11 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 44));
-      c11_0 = a11.fma(b0, c11_0);
-      c11_1 = a11.fma(b1, c11_1);
-      aAt += 48;
-      bAt += bStride;
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, bAt + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, bAt + 3 * V, ORDER);
+      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      c02 = a0.fma(b2, c02);
+      c03 = a0.fma(b3, c03);
+      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      c12 = a1.fma(b2, c12);
+      c13 = a1.fma(b3, c13);
+      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      c22 = a2.fma(b2, c22);
+      c23 = a2.fma(b3, c23);
+      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      c32 = a3.fma(b2, c32);
+      c33 = a3.fma(b3, c33);
+      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      c42 = a4.fma(b2, c42);
+      c43 = a4.fma(b3, c43);
+      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      c52 = a5.fma(b2, c52);
+      c53 = a5.fma(b3, c53);
+      step += aStep;
+      bAt += bStep;
     }
     if (beta != 0) {
       FloatVector scale = FloatVector.broadcast(F, beta);
       long at = cAt;
-      c00_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00_0);
-      c00_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c00_1);
+      c00 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00);
+      c01 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01);
+      c02 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c02);
+      c03 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c03);
       at += cStride;
-      c01_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c01_0);
-      c01_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01_1);
+      c10 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c10);
+      c11 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c11);
+      c12 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c12);
+      c13 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c13);
       at += cStride;
-      c02_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c02_0);
-      c02_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c02_1);
+      c20 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c20);
+      c21 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c21);
+      c22 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c22);
+      c23 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c23);
       at += cStride;
-      c03_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c03_0);
-      c03_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c03_1);
+      c30 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c30);
+      c31 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c31);
+      c32 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c32);
+      c33 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c33);
       at += cStride;
-      c04_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c04_0);
-      c04_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c04_1);
+      c40 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c40);
+      c41 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c41);
+      c42 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c42);
+      c43 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c43);
       at += cStride;
-      c05_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c05_0);
-      c05_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c05_1);
-      at += cStride;
-      c06_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c06_0);
-      c06_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c06_1);
-      at += cStride;
-      c07_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c07_0);
-      c07_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c07_1);
-      at += cStride;
-      c08_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c08_0);
-      c08_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c08_1);
-      at += cStride;
-      c09_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c09_0);
-      c09_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c09_1);
-      at += cStride;
-      c10_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c10_0);
-      c10_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c10_1);
-      at += cStride;
-      c11_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c11_0);
-      c11_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c11_1);
+      c50 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c50);
+      c51 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c51);
+      c52 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c52);
+      c53 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c53);
     }
-    c00_0.intoMemorySegment(c, cAt, ORDER);
-    c00_1.intoMemorySegment(c, cAt + V, ORDER);
+    c00.intoMemorySegment(c, cAt, ORDER);
+    c01.intoMemorySegment(c, cAt + V, ORDER);
+    c02.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c03.intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c01_0.intoMemorySegment(c, cAt, ORDER);
-    c01_1.intoMemorySegment(c, cAt + V, ORDER);
+    c10.intoMemorySegment(c, cAt, ORDER);
+    c11.intoMemorySegment(c, cAt + V, ORDER);
+    c12.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c13.intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c02_0.intoMemorySegment(c, cAt, ORDER);
-    c02_1.intoMemorySegment(c, cAt + V, ORDER);
+    c20.intoMemorySegment(c, cAt, ORDER);
+    c21.intoMemorySegment(c, cAt + V, ORDER);
+    c22.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c23.intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c03_0.intoMemorySegment(c, cAt, ORDER);
-    c03_1.intoMemorySegment(c, cAt + V, ORDER);
+    c30.intoMemorySegment(c, cAt, ORDER);
+    c31.intoMemorySegment(c, cAt + V, ORDER);
+    c32.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c33.intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c04_0.intoMemorySegment(c, cAt, ORDER);
-    c04_1.intoMemorySegment(c, cAt + V, ORDER);
+    c40.intoMemorySegment(c, cAt, ORDER);
+    c41.intoMemorySegment(c, cAt + V, ORDER);
+    c42.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c43.intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c05_0.intoMemorySegment(c, cAt, ORDER);
-    c05_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c06_0.intoMemorySegment(c, cAt, ORDER);
-    c06_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c07_0.intoMemorySegment(c, cAt, ORDER);
-    c07_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c08_0.intoMemorySegment(c, cAt, ORDER);
-    c08_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c09_0.intoMemorySegment(c, cAt, ORDER);
-    c09_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c10_0.intoMemorySegment(c, cAt, ORDER);
-    c10_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c11_0.intoMemorySegment(c, cAt, ORDER);
-    c11_1.intoMemorySegment(c, cAt + V, ORDER);
+    c50.intoMemorySegment(c, cAt, ORDER);
+    c51.intoMemorySegment(c, cAt + V, ORDER);
+    c52.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c53.intoMemorySegment(c, cAt + 3 * V, ORDER);
   }
 
-  private static void rows6(
+  private static void tile2(
       MemorySegment a,
       long aAt,
+      long aRow,
+      long aStep,
       MemorySegment b,
       long bAt,
-      long bStride,
+      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
       long cStride,
       float beta) {
-    FloatVector c00_0 = FloatVector.zero(F);
-    FloatVector c00_1 = FloatVector.zero(F);
-    FloatVector c01_0 = FloatVector.zero(F);
-    FloatVector c01_1 = FloatVector.zero(F);
-    FloatVector c02_0 = FloatVector.zero(F);
-    FloatVector c02_1 = FloatVector.zero(F);
-    FloatVector c03_0 = FloatVector.zero(F);
-    FloatVector c03_1 = FloatVector.zero(F);
-    FloatVector c04_0 = FloatVector.zero(F);
-    FloatVector c04_1 = FloatVector.zero(F);
-    FloatVector c05_0 = FloatVector.zero(F);
-    FloatVector c05_1 = FloatVector.zero(F);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector c00 = FloatVector.zero(F);
+    FloatVector c01 = FloatVector.zero(F);
+    FloatVector c10 = FloatVector.zero(F);
+    FloatVector c11 = FloatVector.zero(F);
+    FloatVector c20 = FloatVector.zero(F);
+    FloatVector c21 = FloatVector.zero(F);
+    FloatVector c30 = FloatVector.zero(F);
+    FloatVector c31 = FloatVector.zero(F);
+    FloatVector c40 = FloatVector.zero(F);
+    FloatVector c41 = FloatVector.zero(F);
+    FloatVector c50 = FloatVector.zero(F);
+    FloatVector c51 = FloatVector.zero(F);
+    long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
-      FloatVector a00 = FloatVector.broadcast(F, a.get(FLOAT, aAt));
-      c00_0 = a00.fma(b0, c00_0);
-      c00_1 = a00.fma(b1, c00_1);
-      FloatVector a01 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 4));
-      c01_0 = a01.fma(b0, c01_0);
-      c01_1 = a01.fma(b1, c01_1);
-      FloatVector a02 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 8));
-      c02_0 = a02.fma(b0, c02_0);
-      c02_1 = a02.fma(b1, c02_1);
-      FloatVector a03 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 12));
-      c03_0 = a03.fma(b0, c03_0);
-      c03_1 = a03.fma(b1, c03_1);
-      FloatVector a04 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 16));
-      c04_0 = a04.fma(b0, c04_0);
-      c04_1 = a04.fma(b1, c04_1);
-      FloatVector a05 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 20));
-      c05_0 = a05.fma(b0, c05_0);
-      c05_1 = a05.fma(b1, c05_1);
-      aAt += 24;
-      bAt += bStride;
+      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      step += aStep;
+      bAt += bStep;
     }
     if (beta != 0) {
       FloatVector scale = FloatVector.broadcast(F, beta);
       long at = cAt;
-      c00_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00_0);
-      c00_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c00_1);
+      c00 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00);
+      c01 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01);
       at += cStride;
-      c01_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c01_0);
-      c01_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01_1);
+      c10 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c10);
+      c11 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c11);
       at += cStride;
-      c02_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c02_0);
-      c02_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c02_1);
+      c20 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c20);
+      c21 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c21);
       at += cStride;
-      c03_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c03_0);
-      c03_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c03_1);
+      c30 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c30);
+      c31 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c31);
       at += cStride;
-      c04_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c04_0);
-      c04_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c04_1);
+      c40 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c40);
+      c41 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c41);
       at += cStride;
-      c05_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c05_0);
-      c05_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c05_1);
+      c50 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c50);
+      c51 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c51);
     }
-    c00_0.intoMemorySegment(c, cAt, ORDER);
-    c00_1.intoMemorySegment(c, cAt + V, ORDER);
+    c00.intoMemorySegment(c, cAt, ORDER);
+    c01.intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c01_0.intoMemorySegment(c, cAt, ORDER);
-    c01_1.intoMemorySegment(c, cAt + V, ORDER);
+    c10.intoMemorySegment(c, cAt, ORDER);
+    c11.intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c02_0.intoMemorySegment(c, cAt, ORDER);
-    c02_1.intoMemorySegment(c, cAt + V, ORDER);
+    c20.intoMemorySegment(c, cAt, ORDER);
+    c21.intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c03_0.intoMemorySegment(c, cAt, ORDER);
-    c03_1.intoMemorySegment(c, cAt + V, ORDER);
+    c30.intoMemorySegment(c, cAt, ORDER);
+    c31.intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c04_0.intoMemorySegment(c, cAt, ORDER);
-    c04_1.intoMemorySegment(c, cAt + V, ORDER);
+    c40.intoMemorySegment(c, cAt, ORDER);
+    c41.intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c05_0.intoMemorySegment(c, cAt, ORDER);
-    c05_1.intoMemorySegment(c, cAt + V, ORDER);
-  }
-
-  private static void rows4(
-      MemorySegment a,
-      long aAt,
-      MemorySegment b,
-      long bAt,
-      long bStride,
-      int depth,
-      MemorySegment c,
-      long cAt,
-      long cStride,
-      float beta) {
-    FloatVector c00_0 = FloatVector.zero(F);
-    FloatVector c00_1 = FloatVector.zero(F);
-    FloatVector c01_0 = FloatVector.zero(F);
-    FloatVector c01_1 = FloatVector.zero(F);
-    FloatVector c02_0 = FloatVector.zero(F);
-    FloatVector c02_1 = FloatVector.zero(F);
-    FloatVector c03_0 = FloatVector.zero(F);
-    FloatVector c03_1 = FloatVector.zero(F);
-    for (int k = 0; k < depth; k++) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
-      FloatVector a00 = FloatVector.broadcast(F, a.get(FLOAT, aAt));
-      c00_0 = a00.fma(b0, c00_0);
-      c00_1 = a00.fma(b1, c00_1);
-      FloatVector a01 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 4));
-      c01_0 = a01.fma(b0, c01_0);
-      c01_1 = a01.fma(b1, c01_1);
-      FloatVector a02 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 8));
-      c02_0 = a02.fma(b0, c02_0);
-      c02_1 = a02.fma(b1, c02_1);
-      FloatVector a03 = FloatVector.broadcast(F, a.get(FLOAT, aAt + 12));
-      c03_0 = a03.fma(b0, c03_0);
-      c03_1 = a03.fma(b1, c03_1);
-      aAt += 16;
-      bAt += bStride;
-    }
-    if (beta != 0) {
-      FloatVector scale = FloatVector.broadcast(F, beta);
-      long at = cAt;
-      c00_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00_0);
-      c00_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c00_1);
-      at += cStride;
-      c01_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c01_0);
-      c01_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01_1);
-      at += cStride;
-      c02_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c02_0);
-      c02_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c02_1);
-      at += cStride;
-      c03_0 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c03_0);
-      c03_1 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c03_1);
-    }
-    c00_0.intoMemorySegment(c, cAt, ORDER);
-    c00_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c01_0.intoMemorySegment(c, cAt, ORDER);
-    c01_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c02_0.intoMemorySegment(c, cAt, ORDER);
-    c02_1.intoMemorySegment(c, cAt + V, ORDER);
-    cAt += cStride;
-    c03_0.intoMemorySegment(c, cAt, ORDER);
-    c03_1.intoMemorySegment(c, cAt + V, ORDER);
+    c50.intoMemorySegment(c, cAt, ORDER);
+    c51.intoMemorySegment(c, cAt + V, ORDER);
   }
 }

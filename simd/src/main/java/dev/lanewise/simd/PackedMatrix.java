@@ -12,9 +12,7 @@ import java.lang.foreign.MemorySegment;
  * Packing must not run while a product reads the object.
  */
 public final class PackedMatrix {
-  /** Columns that a task packs, side by side. */
-  private static final int GROUP = 4 * MicroKernel.COLS;
-
+  /** A panel of a block is packed as one task. */
   private static final class Job implements Workers.Task {
     private PackedMatrix target;
     private MemorySegment from;
@@ -25,14 +23,14 @@ public final class PackedMatrix {
     @Override
     public void run(int task) {
       PackedMatrix t = target;
-      int groups = groups(t.cols);
-      int block = task / groups;
+      int panels = Blocking.panels(t.cols);
+      int block = task / panels;
       int first = block * t.blockDepth;
       int depth = Math.min(t.blockDepth, t.rows - first);
-      int col = task % groups * GROUP;
-      int end = (int) Math.min(t.cols, (long) col + GROUP);
-      GemmJob.packB(
-          from, at, stride, isTransposed, first, depth, col, end, t.segment, t.panel(block, col));
+      int col = task % panels * MicroKernel.COLS;
+      int end = (int) Math.min(t.cols, (long) col + MicroKernel.COLS);
+      long to = t.panel(block, col);
+      GemmJob.packB(from, at, stride, isTransposed, first, depth, col, end, t.cols, t.segment, to);
     }
   }
 
@@ -82,7 +80,7 @@ public final class PackedMatrix {
    * @return bytes, a little more than {@code 4 * rows * cols}
    */
   public static long bytes(int rows, int cols) {
-    return (long) rows * Blocking.panels(cols) * MicroKernel.COLS * Float.BYTES;
+    return rows * Blocking.packedCols(cols) * Float.BYTES;
   }
 
   /**
@@ -138,21 +136,16 @@ public final class PackedMatrix {
     job.at = offset * Float.BYTES;
     job.stride = stride * Float.BYTES;
     job.isTransposed = isTransposed;
-    Workers.parallel(Blocking.blocks(rows) * groups(cols), job);
+    Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
     job.target = null;
     job.from = null;
     JOBS.give(job);
-  }
-
-  private static int groups(int cols) {
-    return (int) (((long) cols + GROUP - 1) / GROUP);
   }
 
   /** Byte offset of the panel that starts at a column, in a block of rows. */
   long panel(int block, int col) {
     int first = block * blockDepth;
     int depth = Math.min(blockDepth, rows - first);
-    long width = (long) Blocking.panels(cols) * MicroKernel.COLS;
-    return Float.BYTES * (first * width + (long) col * depth);
+    return Float.BYTES * (first * Blocking.packedCols(cols) + (long) col * depth);
   }
 }

@@ -20,6 +20,7 @@ final class Packing {
   private static final VectorSpecies<Integer> I = Machine.I;
   private static final VectorSpecies<Float> F = Machine.F;
   private static final int LANES = Machine.LANES;
+  private static final long V = Machine.VECTOR_BYTES;
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
   private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
@@ -130,41 +131,124 @@ final class Packing {
       long toAt,
       int width,
       long toApart) {
-    int vectors = 0;
-    for (int i = 0; i < lines; i += width) {
-      for (int j = 0; j < width; j += LANES) {
-        vectors += i + j + LANES <= readable ? 1 : 0;
+    int vectors = (width + LANES - 1) / LANES;
+    int overrun = vectors * LANES - width;
+    int panels = Math.max(0, Math.min(lines, readable - overrun)) / width;
+    if (vectors == 1) {
+      copyByOne(from, at, stride, panels, depth, to, toAt, width, toApart);
+    } else if (vectors == 2) {
+      copyByTwo(from, at, stride, panels, depth, to, toAt, width, toApart);
+    } else if (vectors == 4) {
+      panels = Math.min(1, panels);
+      copyByFour(from, at, stride, panels == 0 ? 0 : depth, to, toAt);
+    } else {
+      panels = 0;
+    }
+    for (int i = panels * width; i < lines; i += width) {
+      int rest = Math.min(width, lines - i);
+      copyScalars(from, at + 4L * i, stride, rest, depth, to, toAt + i / width * toApart, width);
+    }
+  }
+
+  private static void copyByOne(
+      MemorySegment from,
+      long at,
+      long stride,
+      int panels,
+      int depth,
+      MemorySegment to,
+      long toAt,
+      int width,
+      long toApart) {
+    long widthBytes = (long) width * Float.BYTES;
+    for (int k = 0; k < depth; k++) {
+      long rowAt = at + k * stride;
+      long groupAt = toAt + k * widthBytes;
+      for (int p = 0; p < panels; p++) {
+        IntVector.fromMemorySegment(I, from, rowAt, ORDER).intoMemorySegment(to, groupAt, ORDER);
+        rowAt += widthBytes;
+        groupAt += toApart;
       }
     }
+  }
+
+  private static void copyByTwo(
+      MemorySegment from,
+      long at,
+      long stride,
+      int panels,
+      int depth,
+      MemorySegment to,
+      long toAt,
+      int width,
+      long toApart) {
+    long widthBytes = (long) width * Float.BYTES;
+    for (int k = 0; k < depth; k++) {
+      long rowAt = at + k * stride;
+      long groupAt = toAt + k * widthBytes;
+      for (int p = 0; p < panels; p++) {
+        IntVector first = IntVector.fromMemorySegment(I, from, rowAt, ORDER);
+        IntVector second = IntVector.fromMemorySegment(I, from, rowAt + V, ORDER);
+        first.intoMemorySegment(to, groupAt, ORDER);
+        second.intoMemorySegment(to, groupAt + V, ORDER);
+        rowAt += widthBytes;
+        groupAt += toApart;
+      }
+    }
+  }
+
+  /** One panel, which a width of four vectors comes as. */
+  private static void copyByFour(
+      MemorySegment from, long at, long stride, int depth, MemorySegment to, long toAt) {
+    for (int k = 0; k < depth; k++) {
+      IntVector first = IntVector.fromMemorySegment(I, from, at, ORDER);
+      IntVector second = IntVector.fromMemorySegment(I, from, at + V, ORDER);
+      IntVector third = IntVector.fromMemorySegment(I, from, at + 2 * V, ORDER);
+      IntVector fourth = IntVector.fromMemorySegment(I, from, at + 3 * V, ORDER);
+      first.intoMemorySegment(to, toAt, ORDER);
+      second.intoMemorySegment(to, toAt + V, ORDER);
+      third.intoMemorySegment(to, toAt + 2 * V, ORDER);
+      fourth.intoMemorySegment(to, toAt + 3 * V, ORDER);
+      at += stride;
+      toAt += 4 * V;
+    }
+  }
+
+  private static void copyScalars(
+      MemorySegment from,
+      long at,
+      long stride,
+      int lines,
+      int depth,
+      MemorySegment to,
+      long toAt,
+      int width) {
     for (int k = 0; k < depth; k++) {
       long rowAt = at + k * stride;
       long groupAt = toAt + 4L * k * width;
-      int left = vectors;
-      for (int i = 0; i < lines; i += width) {
-        int j = 0;
-        for (; j < width && left > 0; j += LANES, left--) {
-          IntVector.fromMemorySegment(I, from, rowAt + 4L * (i + j), ORDER)
-              .intoMemorySegment(to, groupAt + 4L * j, ORDER);
-        }
-        for (; j < width && i + j < lines; j++) {
-          to.set(INT, groupAt + 4L * j, from.get(INT, rowAt + 4L * (i + j)));
-        }
-        groupAt += toApart;
+      for (int i = 0; i < lines; i++) {
+        to.set(INT, groupAt + 4L * i, from.get(INT, rowAt + 4L * i));
       }
     }
   }
 
   /** Multiplies packed floats by a factor. */
   static void scale(MemorySegment panels, long at, long floats, float factor) {
-    for (long i = 0; i < floats; i++) {
-      long x = at + 4 * i;
-      panels.set(FLOAT, x, factor * panels.get(FLOAT, x));
+    long i = 0;
+    for (; i <= floats - LANES; i += LANES) {
+      FloatVector.fromMemorySegment(F, panels, at + 4 * i, ORDER)
+          .mul(factor)
+          .intoMemorySegment(panels, at + 4 * i, ORDER);
+    }
+    for (; i < floats; i++) {
+      panels.set(FLOAT, at + 4 * i, factor * panels.get(FLOAT, at + 4 * i));
     }
   }
 
   /** Adds a tile of products to {@code beta} times a part of C, which is not read if that is 0. */
   static void merge(
       MemorySegment tile,
+      long tileAt,
       long tileStride,
       MemorySegment c,
       long cAt,
@@ -177,7 +261,7 @@ final class Packing {
       for (; j <= cols - LANES; j += LANES) {
         long at = cAt + i * cStride + 4L * j;
         FloatVector product =
-            FloatVector.fromMemorySegment(F, tile, i * tileStride + 4L * j, ORDER);
+            FloatVector.fromMemorySegment(F, tile, tileAt + i * tileStride + 4L * j, ORDER);
         if (beta != 0) {
           product =
               FloatVector.fromMemorySegment(F, c, at, ORDER)
@@ -187,7 +271,7 @@ final class Packing {
       }
       for (; j < cols; j++) {
         long at = cAt + i * cStride + 4L * j;
-        float product = tile.get(FLOAT, i * tileStride + 4L * j);
+        float product = tile.get(FLOAT, tileAt + i * tileStride + 4L * j);
         c.set(FLOAT, at, beta == 0 ? product : Math.fma(c.get(FLOAT, at), beta, product));
       }
     }

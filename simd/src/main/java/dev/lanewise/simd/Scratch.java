@@ -26,7 +26,11 @@ final class Scratch implements AutoCloseable {
 
   private Scratch(int sizeClass) {
     long bytes = bytesOf(sizeClass);
-    this.segment = Arena.global().allocate(bytes, ALIGNMENT);
+    boolean isLarge = bytes >= LargePages.BYTES;
+    this.segment = Arena.global().allocate(bytes, isLarge ? LargePages.BYTES : ALIGNMENT);
+    if (isLarge) {
+      LargePages.advise(segment);
+    }
     this.sizeClass = sizeClass;
     HELD.addAndGet(bytes);
   }
