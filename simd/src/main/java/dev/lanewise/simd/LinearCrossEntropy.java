@@ -1,0 +1,269 @@
+package dev.lanewise.simd;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/**
+ * The head of a language model and its loss in one: {@code logits = x · wᵀ}, the cross-entropy of
+ * the logits against targets, and the gradients {@code dx = dlogits · w} and {@code dw += dlogitsᵀ
+ * · x}, without ever holding the logits of more than some rows.
+ *
+ * <p>Rows are worked on in chunks, whose size depends on the shapes alone, so that results are the
+ * same to the bit for any number of threads. The logits of a chunk are at most 72 MB, kept between
+ * calls as scratch memory. The work is {@code 2·rows·width·classes} operations for the loss and
+ * three times as many with gradients. Semantics of the loss are those of {@link CrossEntropy}.
+ *
+ * <p>Gradients are computed with the loss, for a factor that is known beforehand. A call with wrong
+ * arguments throws {@link IllegalArgumentException} before anything is written.
+ */
+public final class LinearCrossEntropy {
+  private static final long CHUNK_BYTES = 72_000_000;
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
+  private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED;
+
+  private LinearCrossEntropy() {}
+
+  /**
+   * The loss alone.
+   *
+   * @param x {@code [rows, width]}
+   * @param w {@code [classes, width]}
+   * @param targets {@code rows} classes
+   * @param losses {@code rows} floats; receives each row's weighted loss
+   * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
+   * @param options reduction, ignored target and so on
+   * @return the reduced loss
+   */
+  public static float forward(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      CrossEntropy.Options options) {
+    return run(x, w, targets, losses, lse, null, null, false, 0, options);
+  }
+
+  /**
+   * The loss and its gradients.
+   *
+   * @param x {@code [rows, width]}
+   * @param w {@code [classes, width]}
+   * @param targets {@code rows} classes
+   * @param losses {@code rows} floats; receives each row's weighted loss
+   * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
+   * @param dx {@code [rows, width]}; receives the gradient of {@code scale} times the loss; null
+   *     for none
+   * @param dw {@code [classes, width]}; receives the gradient of {@code scale} times the loss; null
+   *     for none
+   * @param accumulate whether the gradient is added to {@code dw}, or else overwrites it
+   * @param scale gradient of the reduced loss
+   * @param options reduction, ignored target and so on
+   * @return the reduced loss, not scaled
+   */
+  public static float forwardBackward(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      Matrix dx,
+      Matrix dw,
+      boolean accumulate,
+      float scale,
+      CrossEntropy.Options options) {
+    return run(x, w, targets, losses, lse, dx, dw, accumulate, scale, options);
+  }
+
+  private static float run(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      Matrix dx,
+      Matrix dw,
+      boolean accumulate,
+      float scale,
+      CrossEntropy.Options options) {
+    int rows = check(x, w, targets, losses, lse, dx, dw, options);
+    int classes = w.rows();
+    double weight = totalWeight(targets, options);
+    boolean isMean = options.reduction() == CrossEntropy.Reduction.MEAN;
+    CrossEntropy.Options sum = options.withReduction(CrossEntropy.Reduction.SUM);
+    boolean hasGradient = dx != null || dw != null;
+    float rowScale = isMean ? (float) (scale / weight) : scale;
+    if (dw != null && !accumulate && rows == 0) {
+      Gemm.multiply(dw.cols(0, 0), x, dw);
+    }
+    int chunk = chunkRows(rows, classes);
+    try (Scratch scratch = Scratch.take(4L * chunk * classes + 64)) {
+      for (int from = 0; from < rows; from += chunk) {
+        int to = Math.min(rows, from + chunk);
+        Matrix logits = new Matrix(scratch.segment, to - from, classes);
+        Matrix some = x.rows(from, to);
+        Gemm.multiply(some, w.transposed(), logits);
+        Indices aims = targets.slice(from, to);
+        MemorySegment loss = slice(losses, from, to);
+        MemorySegment sums = lse == null ? null : slice(lse, from, to);
+        if (!hasGradient) {
+          CrossEntropy.forward(logits, aims, loss, sums, sum);
+          continue;
+        }
+        CrossEntropy.forwardBackward(logits, aims, loss, sums, logits, rowScale, sum);
+        if (dx != null) {
+          Gemm.multiply(logits, w, dx.rows(from, to));
+        }
+        if (dw != null) {
+          Gemm.multiply(1, logits.transposed(), some, from > 0 || accumulate ? 1 : 0, dw);
+        }
+      }
+    }
+    double loss = 0;
+    for (int row = 0; row < rows; row++) {
+      loss += losses.get(FLOAT, 4L * row);
+    }
+    return (float) (isMean ? loss / weight : loss);
+  }
+
+  /** Rows of a chunk: as few chunks as the memory allows, about equally large. */
+  private static int chunkRows(int rows, int classes) {
+    long most = Math.max(1, CHUNK_BYTES / (4L * Math.max(1, classes)));
+    long chunks = Math.max(1, (rows + most - 1) / most);
+    return (int) Math.max(1, (rows + chunks - 1) / chunks);
+  }
+
+  private static MemorySegment slice(MemorySegment floats, int from, int to) {
+    return floats.asSlice(4L * from, 4L * (to - from));
+  }
+
+  /** The sum of the weights of the rows that count. */
+  private static double totalWeight(Indices targets, CrossEntropy.Options options) {
+    MemorySegment weights = options.classWeights();
+    double sum = 0;
+    for (long row = 0; row < targets.length(); row++) {
+      long target = target(targets, row);
+      if (target != options.ignoreIndex()) {
+        sum += weights == null ? 1 : weights.get(FLOAT, 4 * target);
+      }
+    }
+    return sum;
+  }
+
+  private static long target(Indices targets, long row) {
+    long i = targets.offset() + row;
+    MemorySegment segment = targets.segment();
+    return targets.isLong() ? segment.get(LONG, 8 * i) : segment.get(INT, 4 * i);
+  }
+
+  /** Checks all operands, and returns the number of rows. */
+  private static int check(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      Matrix dx,
+      Matrix dw,
+      CrossEntropy.Options options) {
+    Checks.readable("x", x);
+    Checks.readable("w", w);
+    int rows = x.rows();
+    int classes = w.rows();
+    if (x.cols() != w.cols()) {
+      throw new IllegalArgumentException(
+          "x is "
+              + rows
+              + " x "
+              + x.cols()
+              + " but w is "
+              + classes
+              + " x "
+              + w.cols()
+              + ": both must be of one width");
+    }
+    if (targets.length() != rows) {
+      throw new IllegalArgumentException(targets.length() + " targets for " + rows + " rows of x");
+    }
+    int indexBytes = targets.isLong() ? Long.BYTES : Integer.BYTES;
+    Checks.readable("targets", targets.segment(), targets.offset(), rows, indexBytes);
+    if (options.classWeights() != null) {
+      Checks.readable("class weights", options.classWeights(), 0, classes);
+    }
+    for (long row = 0; row < rows; row++) {
+      long target = target(targets, row);
+      if (target != options.ignoreIndex() && (target < 0 || target >= classes)) {
+        throw new IllegalArgumentException(
+            "target " + target + " of row " + row + " is not one of " + classes + " classes");
+      }
+    }
+    Checks.writable("losses", losses, 0, rows);
+    checkOutput("losses", new Matrix(losses, 1, rows), x, w, targets, options);
+    if (lse != null) {
+      Checks.writable("lse", lse, 0, rows);
+      checkOutput("lse", new Matrix(lse, 1, rows), x, w, targets, options);
+      Checks.disjoint("lse", lse, 0, rows, "losses", losses, 0, rows);
+    }
+    checkGradient("dx", dx, x, x, w, targets, losses, lse, options);
+    checkGradient("dw", dw, w, x, w, targets, losses, lse, options);
+    if (dx != null && dw != null) {
+      Checks.disjoint("dx", dx, "dw", dw);
+    }
+    return rows;
+  }
+
+  private static void checkGradient(
+      String name,
+      Matrix gradient,
+      Matrix of,
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      CrossEntropy.Options options) {
+    if (gradient == null) {
+      return;
+    }
+    Checks.writable(name, gradient);
+    if (gradient.rows() != of.rows() || gradient.cols() != of.cols()) {
+      throw new IllegalArgumentException(
+          name
+              + " is "
+              + gradient.rows()
+              + " x "
+              + gradient.cols()
+              + "; it must be "
+              + of.rows()
+              + " x "
+              + of.cols());
+    }
+    checkOutput(name, gradient, x, w, targets, options);
+    Checks.disjoint(name, gradient, "losses", new Matrix(losses, 1, x.rows()));
+    if (lse != null) {
+      Checks.disjoint(name, gradient, "lse", new Matrix(lse, 1, x.rows()));
+    }
+  }
+
+  private static void checkOutput(
+      String name, Matrix out, Matrix x, Matrix w, Indices targets, CrossEntropy.Options options) {
+    Checks.disjoint(name, out, "x", x);
+    Checks.disjoint(name, out, "w", w);
+    Checks.disjoint(
+        name,
+        out.segment(),
+        out.offset(),
+        Checks.extent(out),
+        Float.BYTES,
+        "targets",
+        targets.segment(),
+        targets.offset(),
+        targets.length(),
+        targets.isLong() ? Long.BYTES : Integer.BYTES);
+    if (options.classWeights() != null) {
+      MemorySegment weights = options.classWeights();
+      Checks.disjoint(name, out, "class weights", new Matrix(weights, 1, w.rows()));
+    }
+  }
+}
