@@ -29,8 +29,6 @@ class LinearCrossEntropyTest {
   /** A problem with its operands, and the outputs of a run. */
   private static final class Problem {
     final int rows;
-    final int width;
-    final int classes;
     final Matrix x;
     final Matrix w;
     final Matrix dx;
@@ -42,8 +40,6 @@ class LinearCrossEntropyTest {
     Problem(int rows, int width, int classes, int gap) {
       Random random = new Random(rows * 31L + classes);
       this.rows = rows;
-      this.width = width;
-      this.classes = classes;
       x = matrix(random, rows, width, gap);
       w = matrix(random, classes, width, 2 * gap);
       dx = matrix(random, rows, width, 3 * gap);
