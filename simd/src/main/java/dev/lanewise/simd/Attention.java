@@ -489,7 +489,7 @@ public final class Attention {
       }
       return;
     }
-    call.chooseGroups(AttentionTiles.ROWS);
+    call.chooseGroups();
     Workers.parallel(call.batch * call.heads * call.groups, call.forwardTask);
   }
 

@@ -1,5 +1,7 @@
 package dev.lanewise.simd;
 
+import static dev.lanewise.simd.AttentionTiles.ROWS;
+
 import java.lang.foreign.MemorySegment;
 
 /**
@@ -135,25 +137,37 @@ final class AttentionCall {
   }
 
   /** Splits heads into groups of rows when there are too few heads to balance the threads. */
-  void chooseGroups(int tileRows) {
+  void chooseGroups() {
     int all = batch * heads;
     int threads = Workers.threads();
     int wanted = all % threads == 0 || all >= 8 * threads ? 1 : (8 * threads + all - 1) / all;
-    groups = Math.clamp((queries + tileRows - 1) / tileRows, 1, wanted);
+    groups = Math.clamp((queries + ROWS - 1) / ROWS, 1, wanted);
   }
 
-  /** First row of a group; groups cost about the same and begin at a tile's first row. */
-  int groupStart(int group, int tileRows) {
-    if (group == groups) {
-      return queries;
-    }
+  /** First row of a group. Groups cost about the same and begin where a tile begins. */
+  int groupStart(int group) {
     double share = (double) group / groups;
     double row = queries * share;
     if (causal) {
       double before = keys - queries;
       row = Math.sqrt(before * before + share * ((double) keys * keys - before * before)) - before;
     }
-    return (int) Math.round(row / tileRows) * tileRows;
+    return tileStart(Math.clamp(Math.round(row), 0, queries));
+  }
+
+  /**
+   * First row of the tile that holds a row, or the number of queries for the row after the last.
+   * Tiles end with the last row, so that one that is not full is the first, where rows see the
+   * fewest keys.
+   */
+  int tileStart(int row) {
+    return Math.max(0, queries - (queries - row + ROWS - 1) / ROWS * ROWS);
+  }
+
+  /** Rows of the tile that begins at a row. */
+  int tileRows(int start) {
+    int remainder = (queries - start) % ROWS;
+    return remainder == 0 ? ROWS : remainder;
   }
 
   void release() {

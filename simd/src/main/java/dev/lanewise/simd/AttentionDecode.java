@@ -64,7 +64,7 @@ final class AttentionDecode {
     int heads = call.heads;
     int headSize = call.headSize;
     long headBytes = headBytes(call);
-    float scale = call.scale * AttentionForward.LOG2_E;
+    float scale = call.scale * AttentionRows.LOG2_E;
     MemorySegment partial = call.partial;
     long q = call.q.at(sequence, 0) + query * call.q.rowStep;
     for (int key = from; key < to; key++) {
@@ -95,7 +95,7 @@ final class AttentionDecode {
       }
       partial.set(FLOAT, slot + head * headBytes, max);
       partial.set(FLOAT, slot + head * headBytes + 4, sum);
-      AttentionForward.clear(partial, slot + head * headBytes + LANES * 4L, padded(headSize));
+      AttentionRows.clear(partial, slot + head * headBytes + LANES * 4L, padded(headSize));
     }
     for (int key = from; key < to; key++) {
       long v = call.v.at(sequence, 0) + key * call.v.rowStep;
@@ -126,7 +126,7 @@ final class AttentionDecode {
       FloatVector y = FloatVector.fromMemorySegment(F, b, bAt + i * 4L, ORDER, tail);
       sum = x.fma(y, sum);
     }
-    return AttentionForward.fold(sum);
+    return AttentionRows.fold(sum);
   }
 
   /** Adds a multiple of a row to a row in scratch memory that is padded to whole vectors. */
@@ -181,8 +181,8 @@ final class AttentionDecode {
         }
       }
       long out = call.out.at(sequence, head) + query * call.out.rowStep;
-      AttentionForward.copyRow(
-          partial, first + LANES * 4L, call.out.segment, out, call.headSize, 1 / sum);
+      AttentionRows.copy(
+          partial, first + LANES * 4L, 0, call.out.segment, out, 0, 1, call.headSize, 1 / sum);
     }
   }
 }

@@ -133,11 +133,11 @@ final class AttentionTiles {
     FloatVector c10x1 = FloatVector.zero(F);
     FloatVector c11x0 = FloatVector.zero(F);
     FloatVector c11x1 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      long ai = a + i * 4L;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -174,6 +174,7 @@ final class AttentionTiles {
       FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
       c11x0 = a11.fma(b0, c11x0);
       c11x1 = a11.fma(b1, c11x1);
+      ai += 4;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
@@ -286,10 +287,10 @@ final class AttentionTiles {
     FloatVector c9x0 = FloatVector.zero(F);
     FloatVector c10x0 = FloatVector.zero(F);
     FloatVector c11x0 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      long ai = a + i * 4L;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
@@ -314,6 +315,7 @@ final class AttentionTiles {
       c10x0 = a10.fma(b0, c10x0);
       FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
       c11x0 = a11.fma(b0, c11x0);
+      ai += 4;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
@@ -401,11 +403,11 @@ final class AttentionTiles {
     FloatVector c10x1 = FloatVector.zero(F);
     FloatVector c11x0 = FloatVector.zero(F);
     FloatVector c11x1 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      long ai = a + i * aStep;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -442,6 +444,7 @@ final class AttentionTiles {
       FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 44));
       c11x0 = a11.fma(b0, c11x0);
       c11x1 = a11.fma(b1, c11x1);
+      ai += aStep;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
@@ -554,11 +557,11 @@ final class AttentionTiles {
     FloatVector c4x1 = FloatVector.zero(F);
     FloatVector c5x0 = FloatVector.zero(F);
     FloatVector c5x1 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      long ai = a + i * 4L;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -577,6 +580,7 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
+      ai += 4;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
@@ -639,10 +643,10 @@ final class AttentionTiles {
     FloatVector c3x0 = FloatVector.zero(F);
     FloatVector c4x0 = FloatVector.zero(F);
     FloatVector c5x0 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      long ai = a + i * 4L;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
@@ -655,6 +659,7 @@ final class AttentionTiles {
       c4x0 = a4.fma(b0, c4x0);
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
       c5x0 = a5.fma(b0, c5x0);
+      ai += 4;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);
@@ -706,11 +711,11 @@ final class AttentionTiles {
     FloatVector c4x1 = FloatVector.zero(F);
     FloatVector c5x0 = FloatVector.zero(F);
     FloatVector c5x1 = FloatVector.zero(F);
-    for (int i = 0; i < depth; i++) {
-      long bi = b + i * bStep;
+    long ai = a;
+    long end = b + depth * bStep;
+    for (long bi = b; bi != end; bi += bStep) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      long ai = a + i * aStep;
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -729,6 +734,7 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
+      ai += aStep;
     }
     if (add) {
       c0x0.add(FloatVector.fromMemorySegment(F, s, c, ORDER)).intoMemorySegment(s, c, ORDER);

@@ -21,7 +21,8 @@ final class Jit {
   private static final String DIRECTIVES =
       """
       [{
-        match: ["dev/lanewise/simd/MicroKernel.tile*", "dev/lanewise/simd/Packing.block*"],
+        match: ["dev/lanewise/simd/MicroKernel.tile*", "dev/lanewise/simd/Packing.block*",
+                "dev/lanewise/simd/AttentionTiles.rows*", "dev/lanewise/simd/AttentionTiles.columns*"],
         c1: { Exclude: true }
       }]
       """;
