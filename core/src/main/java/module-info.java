@@ -19,6 +19,7 @@ module dev.lanewise.core {
   exports dev.lanewise.core.random;
   exports dev.lanewise.core.report;
   exports dev.lanewise.core.tensor;
+  exports dev.lanewise.core.train;
 
   opens dev.lanewise.core.cli to
       info.picocli;

@@ -56,6 +56,9 @@ final class Call implements Workers.Task, AutoCloseable {
   /** Scalars of the kernel; each kernel says what they mean. */
   final float[] scalar = new float[10];
 
+  /** Partial sums of a reduction. */
+  final float[] partial = new float[8];
+
   /** A switch of the kernel, often whether the result is added to the output. */
   boolean flag;
 

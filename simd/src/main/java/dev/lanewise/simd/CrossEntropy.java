@@ -2,6 +2,7 @@ package dev.lanewise.simd;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 
 /**
  * Cross-entropy of rows of logits against target indices, and its gradient.
@@ -281,11 +282,35 @@ public final class CrossEntropy {
     }
     call.taskRows = (int) Math.clamp(Softmax.TASK / Math.max(1, cols), 1, Math.max(1, rows));
     call.run(call.rowTasks(), body);
-    double loss = 0;
+    float loss = sum(call, rows);
+    return isMean ? (float) (loss / weight) : loss;
+  }
+
+  /**
+   * Sum of the rows' losses in float, with the rounding of PyTorch's: groups of at least 16 are
+   * summed one by one, then groups of groups, over eight levels, and the first row by itself.
+   */
+  private static float sum(Call call, long rows) {
+    int levels = call.partial.length;
+    int power = Math.max(4, (64 - Long.numberOfLeadingZeros(Math.max(0, rows - 1))) / levels);
+    long mask = (1L << power) - 1;
+    float[] partial = call.partial;
+    Arrays.fill(partial, 0);
     for (long row = 0; row < rows; row++) {
-      loss += call.getFloat(LOSSES, row);
+      partial[0] += call.getFloat(LOSSES, row);
+      for (int level = 0; level + 1 < levels; level++) {
+        if ((row & mask << (level * power)) != 0) {
+          break;
+        }
+        partial[level + 1] += partial[level];
+        partial[level] = 0;
+      }
     }
-    return (float) (isMean ? loss / weight : loss);
+    float sum = 0;
+    for (int level = 0; level < levels; level++) {
+      sum += partial[level];
+    }
+    return sum;
   }
 
   /** Weight of a row: that of its target's class, 0 when it is ignored. */
@@ -373,7 +398,8 @@ public final class CrossEntropy {
     }
     double smoothing = call.scalar[SMOOTHING];
     double nll = (maximum - targetLogit) + logSum;
-    double loss = nll;
+    // Rounded as PyTorch's log-softmax is, so that losses agree to the last digit.
+    double loss = (float) logSum - (float) (targetLogit - maximum);
     if (smoothing > 0) {
       double spread = smoothing * ((maximum - rowSum / call.cols) + logSum);
       loss = smoothing < 1 ? (1 - smoothing) * nll + spread : spread;

@@ -51,6 +51,15 @@ public interface Backend extends AutoCloseable {
   /** Copies to host memory, byte for byte; waits until the data is there. */
   void download(Buffer from, MemorySegment to);
 
+  /**
+   * The memory itself, where the host can read it in place.
+   *
+   * @return memory of {@code buffer.byteSize()} bytes, or null where a {@link #download} is needed
+   */
+  default MemorySegment hostMemory(Buffer buffer) {
+    return null;
+  }
+
   /** Sets every element of a float32 or activation buffer. */
   void fill(Buffer buffer, float value);
 

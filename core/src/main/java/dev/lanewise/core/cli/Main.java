@@ -46,7 +46,13 @@ public final class Main {
   }
 
   private static List<Subcommand> commands() {
-    return List.of(new DoctorCommand());
+    return List.of(
+        new TrainCommand(),
+        new GenerateCommand(),
+        new EvalCommand(),
+        new LrFindCommand(),
+        new ParityCommand(),
+        new DoctorCommand());
   }
 
   /** Runs one of the given commands and returns its exit code. */

@@ -1,5 +1,6 @@
 package dev.lanewise.core.nn;
 
+import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import java.util.function.BiConsumer;
@@ -14,6 +15,12 @@ public record Embedding(Tensor weight) implements Module {
   /** A table of zeros; an {@code Initializer} fills it. */
   public Embedding(Tape tape, int entries, int channels) {
     this(tape.parameter(entries, channels));
+  }
+
+  /** A table of standard normal numbers, PyTorch's default. */
+  public Embedding(Tape tape, int entries, int channels, TorchGenerator generator) {
+    this(tape, entries, channels);
+    weight.set(values -> Initializer.embedding(generator, values));
   }
 
   /** The rows that ids choose, {@code [ids..., channels]}. */

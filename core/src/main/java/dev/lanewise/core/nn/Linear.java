@@ -1,6 +1,7 @@
 package dev.lanewise.core.nn;
 
 import dev.lanewise.core.backend.Activation;
+import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import java.util.function.BiConsumer;
@@ -23,6 +24,21 @@ public record Linear(Tensor weight, Tensor bias) implements Module {
    */
   public Linear(Tape tape, int inputs, int outputs, boolean withBias) {
     this(tape.parameter(outputs, inputs), withBias ? tape.parameter(outputs) : null);
+  }
+
+  /** A layer with PyTorch's default parameters: uniform within 1/√inputs. */
+  public Linear(Tape tape, int inputs, int outputs, boolean withBias, TorchGenerator generator) {
+    this(tape, inputs, outputs, withBias);
+    initialize(generator);
+  }
+
+  /** Draws PyTorch's default parameters, the weight first. */
+  public void initialize(TorchGenerator generator) {
+    int inputs = weight.shape().cols();
+    weight.set(values -> Initializer.linearWeight(generator, values, inputs));
+    if (bias != null) {
+      bias.set(values -> Initializer.linearBias(generator, values, inputs));
+    }
   }
 
   /** {@code x · weightᵀ + bias}. */

@@ -42,8 +42,8 @@ public final class Tape implements AutoCloseable {
     int cursor;
     int cuts;
 
-    Trace(Backend backend) {
-      workspace = new Workspace(backend, 1 << 20);
+    Trace(Workspace workspace) {
+      this.workspace = workspace;
     }
   }
 
@@ -53,10 +53,32 @@ public final class Tape implements AutoCloseable {
    * @param backend the device; it outlives the tape
    */
   public Tape(Backend backend) {
+    this(backend, false);
+  }
+
+  /**
+   * A tape on a device.
+   *
+   * @param backend the device; it outlives the tape
+   * @param overlaid whether operations without recording use the memory of those with it. That
+   *     saves memory where the two never mix: a trainer evaluates between steps only
+   */
+  public Tape(Backend backend, boolean overlaid) {
     this.backend = backend;
-    this.recorded = new Trace(backend);
-    this.unrecorded = new Trace(backend);
+    Workspace workspace = new Workspace(backend, 1 << 20);
+    this.recorded = new Trace(workspace);
+    this.unrecorded =
+        new Trace(overlaid ? new Workspace(workspace) : new Workspace(backend, 1 << 20));
     this.current = recorded;
+  }
+
+  /**
+   * Makes room for activations in one piece, when it is known how much a step takes.
+   *
+   * @param bytes what {@link #activationBytes} will be
+   */
+  public void reserveActivations(long bytes) {
+    recorded.workspace.reserve(bytes);
   }
 
   /** The device. */
@@ -100,7 +122,9 @@ public final class Tape implements AutoCloseable {
   /** Integers of one step: taken from the trace, so that a loop may call it in every step. */
   public Tensor stepIds(int[] values, int... dims) {
     MathOps.Input op = at(MathOps.Input.class);
-    if (op == null || !op.out.shape().resolvesFrom(dims)) {
+    if (op == null
+        || op.out.shape().count() != values.length
+        || !op.out.shape().resolvesFrom(dims)) {
       op = add(new MathOps.Input(this, Shape.resolve(values.length, dims)));
     }
     op.values = values;
@@ -220,7 +244,9 @@ public final class Tape implements AutoCloseable {
 
   /** Most bytes that activations and their gradients have taken so far. */
   public long activationBytes() {
-    return recorded.workspace.peak() + unrecorded.workspace.peak();
+    return recorded.workspace.sharesWith(unrecorded.workspace)
+        ? Math.max(recorded.workspace.peak(), unrecorded.workspace.peak())
+        : recorded.workspace.peak() + unrecorded.workspace.peak();
   }
 
   Workspace workspace() {

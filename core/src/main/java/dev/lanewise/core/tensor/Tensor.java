@@ -459,6 +459,33 @@ public final class Tensor {
     return tape.run(op);
   }
 
+  /**
+   * Mean negative log-likelihood of these log-probabilities.
+   *
+   * @param targets integers, one for each row
+   * @return a scalar
+   */
+  public Tensor nllLoss(Tensor targets) {
+    return gather(targets).mean().neg();
+  }
+
+  /**
+   * Whether every element is within {@code 1e-8 + 1e-5 · |expected|} of what is expected, as {@code
+   * torch.allclose} decides it.
+   *
+   * @param expected one value for each element, row by row
+   */
+  public boolean allClose(float[] expected) {
+    requireCount(expected.length);
+    float[] values = toArray();
+    for (int i = 0; i < values.length; i++) {
+      if (!(Math.abs(values[i] - expected[i]) <= 1e-8 + 1e-5 * Math.abs(expected[i]))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   // Layers
   // -----------------------------------------------------------------------------------------
 

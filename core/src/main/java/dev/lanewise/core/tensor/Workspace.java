@@ -15,7 +15,7 @@ final class Workspace implements AutoCloseable {
   private static final long ALIGNMENT = 64;
 
   private final Backend backend;
-  private final List<Buffer> chunks = new ArrayList<>();
+  private final List<Buffer> chunks;
   private final List<Buffer> returned = new ArrayList<>();
   private long nextChunk;
   private int chunk;
@@ -26,6 +26,21 @@ final class Workspace implements AutoCloseable {
   Workspace(Backend backend, long firstChunk) {
     this.backend = backend;
     this.nextChunk = firstChunk;
+    this.chunks = new ArrayList<>();
+  }
+
+  /** A workspace over the memory of another, for traces that never run at the same time. */
+  Workspace(Workspace other) {
+    this.backend = other.backend;
+    this.nextChunk = other.nextChunk;
+    this.chunks = other.chunks;
+  }
+
+  /** Makes sure that so many bytes lie in one piece. */
+  void reserve(long bytes) {
+    if (chunks.isEmpty()) {
+      chunks.add(backend.allocate(DType.UINT8, bytes));
+    }
   }
 
   /** A place in the workspace, to which {@link #release(Mark)} goes back. */
@@ -88,6 +103,10 @@ final class Workspace implements AutoCloseable {
   /** Returns a gradient's memory, whose last reader has run, for later gradients. */
   void giveBack(Buffer gradient) {
     returned.add(gradient.view(DType.UINT8, 0, gradient.byteSize() / ALIGNMENT * ALIGNMENT));
+  }
+
+  boolean sharesWith(Workspace other) {
+    return chunks == other.chunks;
   }
 
   /** Most bytes in use at one time so far. */

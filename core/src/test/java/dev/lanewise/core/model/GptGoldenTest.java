@@ -5,7 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.lanewise.core.Fixtures;
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.ReferenceBackend;
+import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.tensor.Tape;
@@ -26,7 +26,7 @@ class GptGoldenTest {
   /** Largest relative error of a float32 computation of this depth against float64. */
   private static final double TOLERANCE = 2e-5;
 
-  static Supplier<Backend> backend = ReferenceBackend::new;
+  static Supplier<Backend> backend = CpuBackend::new;
 
   private static final class Case implements AutoCloseable {
     final SafeTensors golden;

@@ -1,0 +1,842 @@
+package dev.lanewise.core.backend;
+
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.simd.AdamW;
+import dev.lanewise.simd.Attention;
+import dev.lanewise.simd.CrossEntropy;
+import dev.lanewise.simd.Dropout;
+import dev.lanewise.simd.Elementwise;
+import dev.lanewise.simd.Embedding;
+import dev.lanewise.simd.Epilogue;
+import dev.lanewise.simd.Gelu;
+import dev.lanewise.simd.Gemm;
+import dev.lanewise.simd.LayerNorm;
+import dev.lanewise.simd.LinearCrossEntropy;
+import dev.lanewise.simd.LogSoftmax;
+import dev.lanewise.simd.Machine;
+import dev.lanewise.simd.Reduce;
+import dev.lanewise.simd.Softmax;
+import dev.lanewise.simd.Workers;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.IdentityHashMap;
+import java.util.List;
+
+/** The processor: every operation is a kernel of the simd module over native memory. */
+public final class CpuBackend implements Backend {
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT;
+  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT;
+
+  private final IdentityHashMap<Buffer, Arena> arenas = new IdentityHashMap<>();
+  private final Epilogue epilogue = new Epilogue();
+  private CrossEntropy.Options lossOptions = CrossEntropy.Options.DEFAULT;
+  private CpuBuffer scratch;
+
+  /** A backend that uses the simd module's worker threads. */
+  public CpuBackend() {}
+
+  @Override
+  public String name() {
+    return "cpu";
+  }
+
+  @Override
+  public String description() {
+    return Machine.describe() + ", " + Workers.threads() + " threads";
+  }
+
+  @Override
+  public DType activationType() {
+    return DType.FLOAT32;
+  }
+
+  @Override
+  public long availableMemory() {
+    return HostMemory.available();
+  }
+
+  // Memory ---------------------------------------------------------------------------------------
+
+  @Override
+  public Buffer allocate(DType type, long length) {
+    Arena arena = Arena.ofShared();
+    try {
+      long bytes = Math.multiplyExact(length, type.bytes);
+      CpuBuffer buffer = new CpuBuffer(type, HostMemory.allocate(bytes, arena));
+      arenas.put(buffer, arena);
+      return buffer;
+    } catch (RuntimeException e) {
+      arena.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public void free(Buffer buffer) {
+    Arena arena = arenas.remove(buffer);
+    if (arena == null) {
+      throw new IllegalArgumentException("this buffer was not allocated here, or is freed already");
+    }
+    arena.close();
+  }
+
+  @Override
+  public void close() {
+    arenas.values().forEach(Arena::close);
+    arenas.clear();
+    scratch = null;
+  }
+
+  private static MemorySegment of(Buffer buffer) {
+    return buffer == null ? null : ((CpuBuffer) buffer).segment();
+  }
+
+  private static dev.lanewise.simd.Matrix matrix(Buffer buffer, int rows, int cols) {
+    return ((CpuBuffer) buffer).matrix(rows, cols);
+  }
+
+  @Override
+  public void upload(MemorySegment from, Buffer to) {
+    requireSameSize(from.byteSize(), to.byteSize());
+    MemorySegment.copy(from, 0, of(to), 0, to.byteSize());
+  }
+
+  @Override
+  public void download(Buffer from, MemorySegment to) {
+    requireSameSize(from.byteSize(), to.byteSize());
+    MemorySegment.copy(of(from), 0, to, 0, from.byteSize());
+  }
+
+  private static void requireSameSize(long from, long to) {
+    if (from != to) {
+      throw new IllegalArgumentException("copy of " + from + " bytes to " + to);
+    }
+  }
+
+  @Override
+  public MemorySegment hostMemory(Buffer buffer) {
+    return of(buffer);
+  }
+
+  @Override
+  public void fill(Buffer buffer, float value) {
+    Elementwise.fill(of(buffer), 0, buffer.length(), value);
+  }
+
+  @Override
+  public void copy(Buffer from, Buffer to) {
+    Elementwise.copy(of(from), 0, of(to), 0, from.length());
+  }
+
+  @Override
+  public void synchronize() {}
+
+  @Override
+  public void parametersChanged() {}
+
+  // Fused layers
+  // -----------------------------------------------------------------------------------
+
+  @Override
+  public void embedding(
+      Buffer ids,
+      Buffer table,
+      Buffer positions,
+      int firstPosition,
+      Buffer out,
+      int batch,
+      int time,
+      int channels) {
+    int rows = batch * time;
+    if (positions == null) {
+      Embedding.forward(table(table, channels), indices(ids), matrix(out, rows, channels));
+    } else {
+      Embedding.forward(
+          table(table, channels),
+          indices(ids),
+          table(positions, channels),
+          firstPosition,
+          time,
+          matrix(out, rows, channels));
+    }
+  }
+
+  private static dev.lanewise.simd.Matrix table(Buffer table, int channels) {
+    return table == null
+        ? null
+        : matrix(table, Math.toIntExact(table.length() / channels), channels);
+  }
+
+  private static dev.lanewise.simd.Indices indices(Buffer ids) {
+    return ((CpuBuffer) ids).indices();
+  }
+
+  @Override
+  public void embeddingBackward(
+      Buffer ids,
+      Buffer dOut,
+      Buffer dTable,
+      Buffer dPositions,
+      int firstPosition,
+      int batch,
+      int time,
+      int channels) {
+    Embedding.backward(
+        indices(ids),
+        matrix(dOut, batch * time, channels),
+        table(dTable, channels),
+        table(dPositions, channels),
+        firstPosition,
+        time);
+  }
+
+  @Override
+  public void layerNorm(
+      Buffer x,
+      Buffer weight,
+      Buffer bias,
+      Buffer out,
+      Buffer mean,
+      Buffer rstd,
+      int rows,
+      int channels) {
+    LayerNorm.forward(
+        matrix(x, rows, channels),
+        of(weight),
+        of(bias),
+        matrix(out, rows, channels),
+        of(mean),
+        of(rstd),
+        LayerNorm.DEFAULT_EPS);
+  }
+
+  @Override
+  public void layerNormBackward(
+      Buffer dOut,
+      Buffer x,
+      Buffer weight,
+      Buffer mean,
+      Buffer rstd,
+      Buffer dx,
+      boolean accumulate,
+      Buffer dWeight,
+      Buffer dBias,
+      int rows,
+      int channels) {
+    LayerNorm.backward(
+        matrix(dOut, rows, channels),
+        matrix(x, rows, channels),
+        of(weight),
+        of(mean),
+        of(rstd),
+        matrix(dx, rows, channels),
+        accumulate,
+        of(dWeight),
+        of(dBias));
+  }
+
+  private static Epilogue.Activation epilogueOf(Activation activation) {
+    return switch (activation) {
+      case NONE -> Epilogue.Activation.NONE;
+      case GELU_TANH -> Epilogue.Activation.GELU_TANH;
+      case GELU_ERF -> Epilogue.Activation.GELU_ERF;
+    };
+  }
+
+  @Override
+  public void linear(
+      Buffer x,
+      Buffer weight,
+      Buffer bias,
+      Activation activation,
+      Buffer preactivation,
+      Buffer residual,
+      Buffer out,
+      int rows,
+      int inputs,
+      int outputs) {
+    epilogue
+        .bias(of(bias), 0)
+        .activation(epilogueOf(activation))
+        .preActivation(preactivation == null ? null : matrix(preactivation, rows, outputs))
+        .gradient(Epilogue.Activation.NONE, null)
+        .residual(residual == null || residual == out ? null : matrix(residual, rows, outputs));
+    Gemm.sgemm(
+        false,
+        true,
+        rows,
+        outputs,
+        inputs,
+        1,
+        of(x),
+        0,
+        inputs,
+        of(weight),
+        0,
+        inputs,
+        residual != null && residual == out ? 1 : 0,
+        of(out),
+        0,
+        outputs,
+        epilogue);
+  }
+
+  @Override
+  public void linearBackwardInput(
+      Buffer dOut,
+      Buffer weight,
+      Activation activation,
+      Buffer preactivation,
+      Buffer dx,
+      boolean accumulate,
+      int rows,
+      int inputs,
+      int outputs) {
+    Epilogue after = null;
+    if (activation != Activation.NONE) {
+      after =
+          epilogue
+              .bias(null, 0)
+              .activation(Epilogue.Activation.NONE)
+              .preActivation(null)
+              .residual(null)
+              .gradient(epilogueOf(activation), matrix(preactivation, rows, inputs));
+    }
+    Gemm.sgemm(
+        false,
+        false,
+        rows,
+        inputs,
+        outputs,
+        1,
+        of(dOut),
+        0,
+        outputs,
+        of(weight),
+        0,
+        inputs,
+        accumulate ? 1 : 0,
+        of(dx),
+        0,
+        inputs,
+        after);
+  }
+
+  @Override
+  public void linearBackwardWeight(
+      Buffer dOut, Buffer x, Buffer dWeight, Buffer dBias, int rows, int inputs, int outputs) {
+    if (dWeight != null) {
+      Gemm.sgemm(
+          true,
+          false,
+          outputs,
+          inputs,
+          rows,
+          1,
+          of(dOut),
+          0,
+          outputs,
+          of(x),
+          0,
+          inputs,
+          1,
+          of(dWeight),
+          0,
+          inputs);
+    }
+    if (dBias != null) {
+      Reduce.columnSums(matrix(dOut, rows, outputs), of(dBias), 0, true);
+    }
+  }
+
+  @Override
+  public void attention(
+      Buffer qkv,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer out,
+      Buffer lse,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    Attention.forwardPacked(
+        of(qkv),
+        0,
+        3 * width,
+        of(out),
+        0,
+        width,
+        of(lse),
+        0,
+        of(dropoutMask),
+        0,
+        keepScale,
+        batch,
+        time,
+        heads,
+        headSize,
+        Attention.defaultScale(headSize));
+  }
+
+  @Override
+  public void attentionBackward(
+      Buffer dOut,
+      Buffer qkv,
+      Buffer out,
+      Buffer lse,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer dQkv,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    Attention.backwardPacked(
+        of(dOut),
+        0,
+        width,
+        of(qkv),
+        0,
+        3 * width,
+        of(out),
+        0,
+        width,
+        of(lse),
+        0,
+        of(dropoutMask),
+        0,
+        keepScale,
+        of(dQkv),
+        0,
+        3 * width,
+        batch,
+        time,
+        heads,
+        headSize,
+        Attention.defaultScale(headSize));
+  }
+
+  @Override
+  public void attentionCached(
+      Buffer qkv,
+      Buffer keys,
+      Buffer values,
+      int position,
+      int maxTime,
+      Buffer out,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    long row = width * Float.BYTES;
+    for (int b = 0; b < batch; b++) {
+      for (int t = 0; t < time; t++) {
+        long from = ((long) b * time + t) * 3 * row;
+        long to = ((long) b * maxTime + position + t) * row;
+        MemorySegment.copy(of(qkv), from + row, of(keys), to, row);
+        MemorySegment.copy(of(qkv), from + 2 * row, of(values), to, row);
+      }
+    }
+    Attention.decode(
+        of(qkv),
+        0,
+        3 * width,
+        of(keys),
+        0,
+        of(values),
+        0,
+        maxTime * width,
+        width,
+        position + time,
+        of(out),
+        0,
+        width,
+        batch,
+        time,
+        heads,
+        headSize,
+        Attention.defaultScale(headSize));
+  }
+
+  private CrossEntropy.Options options(
+      CrossEntropy.Reduction reduction, int ignoreIndex, float labelSmoothing) {
+    if (lossOptions.reduction() != reduction
+        || lossOptions.ignoreIndex() != ignoreIndex
+        || lossOptions.labelSmoothing() != labelSmoothing) {
+      lossOptions = new CrossEntropy.Options(reduction, ignoreIndex, labelSmoothing, 0, null);
+    }
+    return lossOptions;
+  }
+
+  @Override
+  public void crossEntropy(
+      Buffer logits,
+      Buffer targets,
+      int ignoreIndex,
+      float labelSmoothing,
+      Buffer loss,
+      Buffer dLogits,
+      float gradientScale,
+      int rows,
+      int vocab) {
+    CpuBuffer losses = scratch(rows);
+    CrossEntropy.Options options =
+        options(CrossEntropy.Reduction.MEAN, ignoreIndex, labelSmoothing);
+    float mean =
+        dLogits == null
+            ? CrossEntropy.forward(
+                matrix(logits, rows, vocab), indices(targets), losses.segment(), null, options)
+            : CrossEntropy.forwardBackward(
+                matrix(logits, rows, vocab),
+                indices(targets),
+                losses.segment(),
+                null,
+                matrix(dLogits, rows, vocab),
+                gradientScale,
+                options);
+    of(loss).set(FLOAT, 0, mean);
+  }
+
+  /** Memory for the length of one call. */
+  private CpuBuffer scratch(long floats) {
+    if (scratch == null || scratch.length() < floats) {
+      if (scratch != null) {
+        free(scratch);
+      }
+      scratch = (CpuBuffer) allocate(DType.FLOAT32, floats);
+    }
+    return scratch;
+  }
+
+  @Override
+  public void linearCrossEntropy(
+      Buffer x,
+      Buffer weight,
+      Buffer targets,
+      int ignoreIndex,
+      Buffer loss,
+      Buffer dx,
+      Buffer dWeight,
+      float gradientScale,
+      int rows,
+      int channels,
+      int vocab) {
+    CrossEntropy.Options options = options(CrossEntropy.Reduction.MEAN, ignoreIndex, 0);
+    MemorySegment losses = scratch(rows).segment();
+    float mean =
+        dx == null && dWeight == null
+            ? LinearCrossEntropy.forward(
+                matrix(x, rows, channels),
+                matrix(weight, vocab, channels),
+                indices(targets),
+                losses,
+                null,
+                options)
+            : LinearCrossEntropy.forwardBackward(
+                matrix(x, rows, channels),
+                matrix(weight, vocab, channels),
+                indices(targets),
+                losses,
+                null,
+                dx == null ? null : matrix(dx, rows, channels),
+                dWeight == null ? null : matrix(dWeight, vocab, channels),
+                true,
+                gradientScale,
+                options);
+    of(loss).set(FLOAT, 0, mean);
+  }
+
+  // Matrices and elements
+  // ----------------------------------------------------------------------------
+
+  @Override
+  public void matmul(
+      Buffer a,
+      boolean transposeA,
+      Buffer b,
+      boolean transposeB,
+      boolean sharedB,
+      Buffer c,
+      boolean accumulate,
+      int batch,
+      int m,
+      int n,
+      int k) {
+    Gemm.batched(
+        batch,
+        transposeA,
+        transposeB,
+        m,
+        n,
+        k,
+        1,
+        of(a),
+        0,
+        transposeA ? m : k,
+        (long) m * k,
+        of(b),
+        0,
+        transposeB ? k : n,
+        sharedB ? 0 : (long) n * k,
+        accumulate ? 1 : 0,
+        of(c),
+        0,
+        n,
+        (long) m * n);
+  }
+
+  private static Elementwise.Unary elementwise(Unary function) {
+    return switch (function) {
+      case TANH -> Elementwise.Unary.TANH;
+      case RELU -> Elementwise.Unary.RELU;
+      case SIGMOID -> Elementwise.Unary.SIGMOID;
+      case EXP -> Elementwise.Unary.EXP;
+      case LOG -> Elementwise.Unary.LOG;
+      case SQRT -> Elementwise.Unary.SQRT;
+      case SQUARE -> Elementwise.Unary.SQUARE;
+      case NEGATE -> Elementwise.Unary.NEGATE;
+      case RECIPROCAL -> Elementwise.Unary.RECIPROCAL;
+      case GELU_TANH, GELU_ERF -> throw new AssertionError(function);
+    };
+  }
+
+  private static Gelu.Form geluForm(Unary function) {
+    return switch (function) {
+      case GELU_TANH -> Gelu.Form.TANH;
+      case GELU_ERF -> Gelu.Form.ERF;
+      default -> null;
+    };
+  }
+
+  @Override
+  public void unary(Unary function, Buffer x, Buffer y) {
+    Gelu.Form gelu = geluForm(function);
+    if (gelu != null) {
+      Gelu.forward(gelu, of(x), 0, of(y), 0, x.length());
+    } else {
+      Elementwise.apply(elementwise(function), of(x), 0, of(y), 0, x.length());
+    }
+  }
+
+  @Override
+  public void unaryBackward(
+      Unary function, Buffer x, Buffer y, Buffer dy, Buffer dx, boolean accumulate) {
+    Gelu.Form gelu = geluForm(function);
+    if (gelu != null) {
+      Gelu.backward(gelu, of(x), 0, of(dy), 0, of(dx), 0, x.length(), accumulate);
+    } else {
+      Elementwise.backward(
+          elementwise(function), of(x), 0, of(y), 0, of(dy), 0, of(dx), 0, x.length(), accumulate);
+    }
+  }
+
+  @Override
+  public void binary(
+      Binary function, Buffer a, Buffer b, Broadcast broadcast, Buffer out, int rows, int cols) {
+    Elementwise.Binary f =
+        switch (function) {
+          case ADD -> Elementwise.Binary.ADD;
+          case SUBTRACT -> Elementwise.Binary.SUBTRACT;
+          case MULTIPLY -> Elementwise.Binary.MULTIPLY;
+          case DIVIDE -> Elementwise.Binary.DIVIDE;
+        };
+    long count = (long) rows * cols;
+    switch (broadcast) {
+      case NONE -> Elementwise.apply(f, of(a), 0, of(b), 0, of(out), 0, count);
+      case ROW -> {
+        for (long at = 0; at < count; at += cols) {
+          Elementwise.apply(f, of(a), at, of(b), 0, of(out), at, cols);
+        }
+      }
+      case COLUMN -> {
+        for (int r = 0; r < rows; r++) {
+          withNumber(function, a, of(b).getAtIndex(FLOAT, r), out, (long) r * cols, cols);
+        }
+      }
+      case SCALAR -> withNumber(function, a, of(b).getAtIndex(FLOAT, 0), out, 0, count);
+    }
+  }
+
+  private static void withNumber(
+      Binary function, Buffer a, float number, Buffer out, long at, long count) {
+    switch (function) {
+      case ADD -> Elementwise.affine(1, of(a), at, number, of(out), at, count);
+      case SUBTRACT -> Elementwise.affine(1, of(a), at, -number, of(out), at, count);
+      case MULTIPLY -> Elementwise.scale(number, of(a), at, of(out), at, count);
+      case DIVIDE -> {
+        // A product with the reciprocal would round twice.
+        for (long i = at; i < at + count; i++) {
+          of(out).setAtIndex(FLOAT, i, of(a).getAtIndex(FLOAT, i) / number);
+        }
+      }
+    }
+  }
+
+  @Override
+  public void scale(Buffer x, float alpha, Buffer y, boolean accumulate) {
+    if (accumulate) {
+      if (x == y) {
+        Elementwise.scale(1 + alpha, of(x), 0, of(y), 0, x.length());
+      } else {
+        Elementwise.axpy(alpha, of(x), 0, of(y), 0, x.length());
+      }
+    } else {
+      Elementwise.scale(alpha, of(x), 0, of(y), 0, x.length());
+    }
+  }
+
+  @Override
+  public void addScalar(Buffer x, float alpha, Buffer y) {
+    Elementwise.affine(1, of(x), 0, alpha, of(y), 0, x.length());
+  }
+
+  @Override
+  public void sumRows(Buffer x, Buffer out, boolean accumulate, int rows, int cols) {
+    Reduce.columnSums(matrix(x, rows, cols), of(out), 0, accumulate);
+  }
+
+  @Override
+  public void sumColumns(Buffer x, Buffer out, boolean accumulate, int rows, int cols) {
+    Reduce.rowSums(matrix(x, rows, cols), of(out), 0, accumulate);
+  }
+
+  @Override
+  public void softmax(Buffer x, Buffer y, int rows, int cols) {
+    Softmax.forward(matrix(x, rows, cols), matrix(y, rows, cols));
+  }
+
+  @Override
+  public void softmaxBackward(
+      Buffer y, Buffer dy, Buffer dx, boolean accumulate, int rows, int cols) {
+    Softmax.backward(
+        matrix(y, rows, cols), matrix(dy, rows, cols), matrix(dx, rows, cols), accumulate);
+  }
+
+  @Override
+  public void logSoftmax(Buffer x, Buffer y, int rows, int cols) {
+    LogSoftmax.forward(matrix(x, rows, cols), matrix(y, rows, cols));
+  }
+
+  @Override
+  public void logSoftmaxBackward(
+      Buffer y, Buffer dy, Buffer dx, boolean accumulate, int rows, int cols) {
+    LogSoftmax.backward(
+        matrix(y, rows, cols), matrix(dy, rows, cols), matrix(dx, rows, cols), accumulate);
+  }
+
+  @Override
+  public void gather(Buffer x, Buffer ids, Buffer out, int rows, int cols) {
+    for (int r = 0; r < rows; r++) {
+      of(out).setAtIndex(FLOAT, r, of(x).getAtIndex(FLOAT, place(ids, r, cols)));
+    }
+  }
+
+  @Override
+  public void gatherBackward(Buffer ids, Buffer dy, Buffer dx, int rows, int cols) {
+    for (int r = 0; r < rows; r++) {
+      long at = place(ids, r, cols);
+      float sum = of(dx).getAtIndex(FLOAT, at) + of(dy).getAtIndex(FLOAT, r);
+      of(dx).setAtIndex(FLOAT, at, sum);
+    }
+  }
+
+  private static long place(Buffer ids, int row, int cols) {
+    int id = of(ids).getAtIndex(INT, row);
+    if (id < 0 || id >= cols) {
+      throw new InputException(
+          "Index %d of row %d is outside a row of %d.".formatted(id, row, cols));
+    }
+    return (long) row * cols + id;
+  }
+
+  @Override
+  public void transpose(Buffer x, Buffer y, int batch, int rows, int cols) {
+    int tile = 32;
+    for (int b = 0; b < batch; b++) {
+      long from = (long) b * rows * cols;
+      for (int r0 = 0; r0 < rows; r0 += tile) {
+        for (int c0 = 0; c0 < cols; c0 += tile) {
+          for (int r = r0; r < Math.min(rows, r0 + tile); r++) {
+            for (int c = c0; c < Math.min(cols, c0 + tile); c++) {
+              float value = of(x).getAtIndex(FLOAT, from + (long) r * cols + c);
+              of(y).setAtIndex(FLOAT, from + (long) c * rows + r, value);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Override
+  public void argmax(Buffer x, Buffer out, int rows, int cols) {
+    Reduce.argmax(matrix(x, rows, cols), of(out), 0);
+  }
+
+  @Override
+  public void dropoutMask(TorchGenerator generator, double p, Buffer mask, long count) {
+    generator.bits(of(mask), count, 1 - p);
+  }
+
+  @Override
+  public void applyMask(Buffer x, Buffer mask, float keepScale, Buffer y, boolean accumulate) {
+    Dropout.applyBits(of(x), 0, of(mask), 0, keepScale, of(y), 0, x.length(), accumulate);
+  }
+
+  // Optimiser
+  // ----------------------------------------------------------------------------------------
+
+  @Override
+  public void gradientNorm(List<Buffer> gradients, float maxNorm, Buffer result) {
+    double sum = 0;
+    for (int i = 0; i < gradients.size(); i++) {
+      Buffer gradient = gradients.get(i);
+      sum += Reduce.sumOfSquares(of(gradient), 0, gradient.length());
+    }
+    double norm = Math.sqrt(sum);
+    double factor = maxNorm == 0 ? 1 : Math.min(1, maxNorm / (norm + 1e-6));
+    of(result).setAtIndex(FLOAT, 0, (float) norm);
+    of(result).setAtIndex(FLOAT, 1, Double.isFinite(norm) ? (float) factor : 0);
+  }
+
+  @Override
+  public void adamW(
+      Buffer parameter,
+      Buffer gradient,
+      Buffer firstMoment,
+      Buffer secondMoment,
+      float learningRate,
+      float beta1,
+      float beta2,
+      float epsilon,
+      float weightDecay,
+      long step,
+      Buffer clip) {
+    float factor = clip == null ? 1 : of(clip).getAtIndex(FLOAT, 1);
+    if (factor == 0) {
+      return;
+    }
+    AdamW.step(
+        of(parameter),
+        0,
+        of(gradient),
+        0,
+        of(firstMoment),
+        0,
+        of(secondMoment),
+        0,
+        parameter.length(),
+        learningRate,
+        beta1,
+        beta2,
+        epsilon,
+        weightDecay,
+        step,
+        factor);
+  }
+}

@@ -1,0 +1,93 @@
+package dev.lanewise.core.cli;
+
+import dev.lanewise.core.report.TerminalProgress;
+import dev.lanewise.core.train.TrainListener;
+import java.util.Locale;
+
+/** Shows a training run on the console: a bar on a terminal, lines elsewhere. */
+final class ConsoleProgress implements TrainListener {
+  private final TerminalProgress progress = TerminalProgress.on(System.out);
+  private String phase;
+  private double smoothedLoss = Double.NaN;
+  private double smoothedSpeed = Double.NaN;
+  private double validationLoss = Double.NaN;
+
+  void preparing(String what, long done, long total) {
+    if (!what.equals(phase)) {
+      prepared();
+      progress.begin(what, 0, total);
+      phase = what;
+    }
+    progress.update(done, () -> "");
+  }
+
+  void prepared() {
+    if (phase != null) {
+      progress.end();
+      phase = null;
+    }
+  }
+
+  void begin(long steps, long done) {
+    progress.begin("training", done, steps);
+  }
+
+  @Override
+  public void step(
+      long step,
+      double loss,
+      double learningRate,
+      double gradientNorm,
+      double tokensPerSecond,
+      double seconds,
+      boolean skipped) {
+    if (skipped) {
+      progress.message(
+          "Step %,d skipped: loss %s, gradient norm %s.".formatted(step, loss, gradientNorm));
+    } else {
+      smoothedLoss = Double.isNaN(smoothedLoss) ? loss : 0.95 * smoothedLoss + 0.05 * loss;
+    }
+    smoothedSpeed =
+        Double.isNaN(smoothedSpeed) ? tokensPerSecond : 0.9 * smoothedSpeed + 0.1 * tokensPerSecond;
+    progress.update(step, this::details);
+  }
+
+  private String details() {
+    String text =
+        String.format(
+            Locale.ROOT,
+            "loss %.3f, %s",
+            smoothedLoss,
+            TerminalProgress.speed(smoothedSpeed, "tok"));
+    return Double.isNaN(validationLoss)
+        ? text
+        : text + String.format(Locale.ROOT, ", validation %.3f", validationLoss);
+  }
+
+  @Override
+  public void validation(long step, double loss, boolean whole) {
+    validationLoss = loss;
+    progress.message(
+        String.format(
+            Locale.ROOT,
+            "Step %,d: validation loss %.4f, perplexity %.2f%s",
+            step,
+            loss,
+            Math.exp(loss),
+            whole ? " (all validation tokens)" : ""));
+  }
+
+  @Override
+  public void warning(String sentence) {
+    progress.message(sentence);
+  }
+
+  void sample(String text) {
+    String line = text.strip().lines().limit(2).reduce((a, b) -> a + " ⏎ " + b).orElse("");
+    progress.message("    " + (line.length() > 110 ? line.substring(0, 110) + "…" : line));
+  }
+
+  void end() {
+    progress.end();
+  }
+}

@@ -1,0 +1,83 @@
+package dev.lanewise.core.cli;
+
+import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.Json;
+import dev.lanewise.core.examples.Parity;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** Holds what is computed here against what the tutorials print. */
+@Command(
+    name = "parity",
+    description = {
+      "Computes every seeded number that the tutorials print, at full size, and shows it beside"
+          + " the",
+      "printed one. Exit code 1 if any differs beyond what is allowed."
+    },
+    footer = {"Examples:", "  lanewise parity", "  lanewise parity --json parity.json"})
+final class ParityCommand implements Subcommand {
+  @Option(names = "--json", paramLabel = "FILE", description = "Write the comparisons as JSON.")
+  private Path json;
+
+  @Option(
+      names = "--device",
+      paramLabel = "KIND",
+      description = "auto, cpu or cuda. Default: ${DEFAULT-VALUE}.")
+  private String device = "cpu";
+
+  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
+  private Integer threads;
+
+  @Spec private CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    PrintWriter out = spec.commandLine().getOut();
+    List<Parity.Row> rows;
+    String[] tutorial = {""};
+    try (Backend backend = Devices.open(device, threads)) {
+      rows =
+          Parity.run(
+              backend,
+              row -> {
+                if (!row.tutorial().equals(tutorial[0])) {
+                  tutorial[0] = row.tutorial();
+                  out.printf("%n%s%n", tutorial[0]);
+                }
+                out.printf("  %s  %s%n", row.agrees() ? "ok  " : "DIFF", row.statement());
+                out.printf("          printed  %s%n", row.printed());
+                out.printf("          ours     %s%n", row.ours());
+                if (!row.allowed().isEmpty()) {
+                  out.printf("          allowed  %s%n", row.allowed());
+                }
+                out.flush();
+              });
+    }
+    long differ = rows.stream().filter(row -> !row.agrees()).count();
+    out.printf("%n%d values, %d agree, %d differ%n", rows.size(), rows.size() - differ, differ);
+    if (json != null) {
+      List<Map<String, Object>> list = new ArrayList<>();
+      for (Parity.Row row : rows) {
+        Map<String, Object> map = new LinkedHashMap<>();
+        map.put("tutorial", row.tutorial());
+        map.put("statement", row.statement());
+        map.put("printed", row.printed());
+        map.put("ours", row.ours());
+        map.put("agrees", row.agrees());
+        map.put("allowed", row.allowed());
+        list.add(map);
+      }
+      AtomicFile.writeText(json, Json.writePretty(list) + "\n");
+    }
+    return differ == 0 ? 0 : 1;
+  }
+}

@@ -1,0 +1,222 @@
+package dev.lanewise.core.cli;
+
+import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.data.Dataset;
+import dev.lanewise.core.data.Tokenizer;
+import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.train.RunData;
+import dev.lanewise.core.train.RunFolder;
+import dev.lanewise.core.train.RunReports;
+import dev.lanewise.core.train.TrainConfig;
+import dev.lanewise.core.train.TrainListener;
+import dev.lanewise.core.train.TrainingRun;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.LocalDateTime;
+import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Optional;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** Trains a model. */
+@Command(
+    name = "train",
+    description = {
+      "Trains a GPT. Without options: a small one on the JDK's own sources, in about two minutes.",
+      "Ctrl-C finishes the step, saves and ends; --resume goes on from there."
+    },
+    footer = {
+      "Examples:",
+      "  lanewise train",
+      "  lanewise train --data shakespeare.txt --tokenizer chars --model nano --steps 2000",
+      "  lanewise train --data notes/ --include '*.md' --model small --out runs/notes",
+      "  lanewise train --resume --out runs/notes --steps 5000",
+      "  lanewise train --data train.bin --model gpt2 --batch 4 --context 256 --accumulate 8"
+    })
+final class TrainCommand implements Subcommand {
+  private static final Path RUNS = Path.of("runs");
+  private static final int SAMPLE_TOKENS = 160;
+
+  @Mixin private TrainOptions options;
+
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      description = "Run folder. Default: a new one under runs/, or with --resume the newest.")
+  private Path out;
+
+  @Option(names = "--resume", description = "Go on with the run from its newest checkpoint.")
+  private boolean resume;
+
+  @Option(
+      names = "--prompt",
+      paramLabel = "TEXT",
+      description = "How samples begin. Default: a line break.")
+  private String prompt;
+
+  @Spec private CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    PrintWriter console = spec.commandLine().getOut();
+    RunFolder folder = new RunFolder(out != null ? out : resume ? newestRun() : newRun());
+    RunFolder.Description known = resume ? folder.describe() : null;
+    Tokenizer tokenizer = resume ? folder.tokenizer() : null;
+    RunData runData =
+        resume
+            ? RunData.fromFields(new JsonFields(known.data(), folder.configFile() + ", data"))
+            : options.runData();
+    ConsoleProgress progress = new ConsoleProgress();
+    try (Dataset data = runData.open(tokenizer, cache(), progress::preparing);
+        Backend backend = Devices.open(options.device, options.threads)) {
+      progress.prepared();
+      RunFolder.Description description = known;
+      if (known == null) {
+        GptConfig model = options.model(data.tokenizer().vocabSize());
+        description = new RunFolder.Description(model, options.config(model), runData.toMap());
+      } else if (options.steps != null) {
+        description =
+            new RunFolder.Description(
+                known.model(), known.training().withSteps(options.steps), known.data());
+      }
+      return train(console, progress, folder, description, data, backend);
+    }
+  }
+
+  private int train(
+      PrintWriter console,
+      ConsoleProgress progress,
+      RunFolder folder,
+      RunFolder.Description description,
+      Dataset data,
+      Backend backend) {
+    List<TrainListener> listeners = new ArrayList<>();
+    listeners.add(progress);
+    TrainConfig config = description.training();
+    try (TrainingRun run =
+        resume
+            ? TrainingRun.resume(folder, description, data, backend, listeners)
+            : TrainingRun.begin(folder, description, data, backend, listeners)) {
+      console.printf("Device      %s%n", backend.description());
+      console.printf(
+          "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",
+          String.join(", ", names(description)),
+          data.train().length(),
+          data.validation() == null ? 0 : data.validation().length(),
+          data.tokenizer().name(),
+          data.tokenizer().vocabSize());
+      console.printf(
+          "Model       %d layers, %d heads, %d channels, context %d: %,d parameters%n",
+          description.model().layers(),
+          description.model().heads(),
+          description.model().channels(),
+          description.model().contextLength(),
+          run.model().parameterCount());
+      console.printf("Memory      %s%n", run.plan());
+      console.printf(
+          "Run         %s, %,d steps of %,d tokens%n",
+          folder.path(), config.steps(), config.tokensPerStep());
+      if (run.trainer().steps() > 0) {
+        console.printf("Resumed     at step %,d%n", run.trainer().steps());
+      }
+      console.flush();
+      progress.begin(config.steps(), run.trainer().steps());
+      String begin = prompt == null ? "\n" : prompt;
+      listeners.add(new Sampler(run, progress, begin));
+      try (Interrupts interrupts = new Interrupts(run.trainer()::stop)) {
+        try {
+          run.trainer().run();
+        } finally {
+          progress.end();
+          RunReports.write(run);
+        }
+        conclude(console, run, begin);
+        if (interrupts.happened()) {
+          console.printf(
+              "Stopped at step %,d; go on with: lanewise train --resume --out %s%n",
+              run.trainer().steps(), folder.path());
+          console.flush();
+        }
+      }
+      return 0;
+    }
+  }
+
+  private static void conclude(PrintWriter console, TrainingRun run, String prompt) {
+    if (run.trainer().skipped() > 0) {
+      console.printf(
+          "Skipped     %,d steps whose loss or gradient was not finite%n", run.trainer().skipped());
+    }
+    console.printf("Sample%n%s%n", indent(run.sample(prompt, SAMPLE_TOKENS)));
+    RunReports.write(run);
+    console.printf("Report      %s%n", run.folder().reportFile());
+    console.printf(
+        "Try         lanewise generate --from %s --prompt \"...\"%n", run.folder().path());
+  }
+
+  private static List<String> names(RunFolder.Description description) {
+    return RunData.fromFields(new JsonFields(description.data(), "data")).paths().stream()
+        .map(Path::toString)
+        .toList();
+  }
+
+  private static String indent(String text) {
+    return text.strip().indent(4);
+  }
+
+  /** Lets the model write after every validation on the way. */
+  private record Sampler(TrainingRun run, ConsoleProgress progress, String prompt)
+      implements TrainListener {
+    @Override
+    public void validation(long step, double loss, boolean whole) {
+      if (step < run.description().training().steps()) {
+        progress.sample(run.sample(prompt, 48));
+        RunReports.write(run);
+      }
+    }
+  }
+
+  static Path cache() {
+    String home = System.getenv("XDG_CACHE_HOME");
+    return home != null && !home.isEmpty()
+        ? Path.of(home, "lanewise", "tokens")
+        : Path.of(System.getProperty("user.home"), ".cache", "lanewise", "tokens");
+  }
+
+  private static Path newRun() {
+    String time =
+        LocalDateTime.now(java.time.ZoneId.systemDefault())
+            .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
+    return RUNS.resolve(time);
+  }
+
+  private static Path newestRun() {
+    if (Files.isDirectory(RUNS)) {
+      try (var folders = Files.list(RUNS)) {
+        Optional<Path> newest =
+            folders
+                .filter(folder -> new RunFolder(folder).exists())
+                .max(
+                    Comparator.comparingLong(
+                        folder -> folder.resolve("config.json").toFile().lastModified()));
+        if (newest.isPresent()) {
+          return newest.get();
+        }
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    throw new InputException("There is no run under runs/ to resume; name one with --out.");
+  }
+}

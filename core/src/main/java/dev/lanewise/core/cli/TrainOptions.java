@@ -1,0 +1,246 @@
+package dev.lanewise.core.cli;
+
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.Json;
+import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.data.Dataset;
+import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.GptPresets;
+import dev.lanewise.core.train.DefaultJob;
+import dev.lanewise.core.train.LrSchedule;
+import dev.lanewise.core.train.RunData;
+import dev.lanewise.core.train.TrainConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import picocli.CommandLine.Option;
+
+/** Options that decide model, data and run; those not given have the default job's values. */
+final class TrainOptions {
+  @Option(
+      names = "--data",
+      arity = "1..*",
+      paramLabel = "PATH",
+      description = {
+        "Text files, folders or zip archives, or one token file or folder of token files.",
+        "Default: the sources of the JDK."
+      })
+  List<Path> data;
+
+  @Option(
+      names = "--include",
+      paramLabel = "GLOB",
+      description = "Which files of folders and archives to use, such as *.md.")
+  String include;
+
+  @Option(
+      names = "--tokenizer",
+      paramLabel = "KIND",
+      description =
+          "bytes, chars, gpt2, or bpe:N, which learns N tokens from the text. Default: bpe:1024,"
+              + " or gpt2 for token files.")
+  String tokenizer;
+
+  @Option(
+      names = "--validation",
+      paramLabel = "SHARE",
+      description = "Share of the tokens to validate on. Default: ${DEFAULT-VALUE}.")
+  double validation = 0.1;
+
+  @Option(
+      names = "--model",
+      paramLabel = "NAME|FILE",
+      description = "nano, small, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a JSON file.")
+  String model;
+
+  @Option(names = "--dropout", paramLabel = "P", description = "Dropout in training. Default: 0.")
+  Double dropout;
+
+  @Option(names = "--steps", paramLabel = "N", description = "Updates of the parameters.")
+  Long steps;
+
+  @Option(names = "--batch", paramLabel = "N", description = "Sequences of a forward pass.")
+  Integer batch;
+
+  @Option(
+      names = "--context",
+      paramLabel = "N",
+      description = "Tokens of a sequence. Default: all that the model can look at.")
+  Integer context;
+
+  @Option(
+      names = "--accumulate",
+      paramLabel = "N",
+      description = "Forward passes for one update. Default: 1.")
+  Integer accumulate;
+
+  @Option(names = "--lr", paramLabel = "RATE", description = "Peak learning rate.")
+  Double learningRate;
+
+  @Option(
+      names = "--min-lr",
+      paramLabel = "RATE",
+      description = "Learning rate at the end. Default: a tenth of the peak.")
+  Double minLearningRate;
+
+  @Option(
+      names = "--warmup",
+      paramLabel = "N",
+      description = "Steps until the peak. Default: a twentieth of all, at most 700.")
+  Long warmup;
+
+  @Option(
+      names = "--schedule",
+      paramLabel = "KIND",
+      description = "cosine, linear, constant or decay. Default: cosine.")
+  String schedule;
+
+  @Option(
+      names = "--weight-decay",
+      paramLabel = "X",
+      description = "Decay of weight matrices. Default: 0.1.")
+  Double weightDecay;
+
+  @Option(
+      names = "--beta2",
+      paramLabel = "X",
+      description = "AdamW's second decay rate. Default: 0.95, or 0.99 for small batches.")
+  Double beta2;
+
+  @Option(
+      names = "--clip",
+      paramLabel = "NORM",
+      description = "Largest gradient norm, 0 for any. Default: 1.")
+  Double clip;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      description = "Seed of everything random. Default: ${DEFAULT-VALUE}.")
+  long seed = 1337;
+
+  @Option(
+      names = "--eval-every",
+      paramLabel = "N",
+      description = "Steps between validations and samples. Default: a tenth of all.")
+  Long evalEvery;
+
+  @Option(
+      names = "--eval-batches",
+      paramLabel = "N",
+      description = "Batches of a validation on the way. Default: ${DEFAULT-VALUE}.")
+  int evalBatches = 20;
+
+  @Option(
+      names = "--checkpoint-every",
+      paramLabel = "N",
+      description = "Steps between checkpoints. Default: as often as validations.")
+  Long checkpointEvery;
+
+  @Option(
+      names = "--keep",
+      paramLabel = "N",
+      description = "Checkpoints to keep. Default: ${DEFAULT-VALUE}.")
+  int keep = 2;
+
+  @Option(
+      names = "--epochs",
+      description = "Visit the text in shuffled epochs, instead of windows at random.")
+  boolean epochs;
+
+  @Option(
+      names = "--overfit",
+      description = "Use the first batch in every step: a check that the model can learn.")
+  boolean overfit;
+
+  @Option(
+      names = "--device",
+      paramLabel = "KIND",
+      description = "auto, cpu or cuda. Default: ${DEFAULT-VALUE}.")
+  String device = "auto";
+
+  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
+  Integer threads;
+
+  /** Where the tokens come from. */
+  RunData runData() {
+    if (data == null && include == null && tokenizer == null) {
+      return DefaultJob.data(validation);
+    }
+    if (data == null) {
+      RunData job = DefaultJob.data(validation);
+      return new RunData(
+          job.paths(),
+          include == null ? job.include() : include,
+          tokenizer == null ? job.tokenizer() : tokenizer,
+          validation,
+          job.shuffle(),
+          job.dropLicences(),
+          job.limit());
+    }
+    boolean tokenFiles = data.size() == 1 && !Dataset.tokenFiles(data.getFirst()).isEmpty();
+    String kind = tokenizer != null ? tokenizer : tokenFiles ? "gpt2" : "bpe:1024";
+    return new RunData(data, include, kind, validation, false, false, 0);
+  }
+
+  /** The model, over the vocabulary of the data. */
+  GptConfig model(int vocabSize) {
+    GptConfig config;
+    if (model == null) {
+      config = DefaultJob.MODEL;
+    } else if (model.endsWith(".json")) {
+      try {
+        config =
+            GptPresets.fromFields(
+                new JsonFields(Json.parseObject(Files.readString(Path.of(model)), model), model));
+      } catch (IOException e) {
+        throw new InputException(
+            "The model %s cannot be read (%s).".formatted(model, Failures.describe(e)), e);
+      }
+    } else {
+      config = GptPresets.of(model);
+    }
+    if (context != null && context > config.contextLength()) {
+      config = config.withContextLength(context);
+    }
+    if (dropout != null) {
+      if (!(dropout >= 0 && dropout < 1)) {
+        throw new InputException("--dropout must lie in [0, 1), not " + dropout + ".");
+      }
+      config = config.withDropout(dropout);
+    }
+    return config.withVocabSize(vocabSize);
+  }
+
+  /** The run, for a model. */
+  TrainConfig config(GptConfig config) {
+    TrainConfig base = DefaultJob.training(config);
+    long count = steps == null ? base.steps() : steps;
+    double peak = learningRate == null ? base.learningRate() : learningRate;
+    long every = evalEvery == null ? Math.max(1, count / 10) : evalEvery;
+    int tokens = context == null ? config.contextLength() : context;
+    return new TrainConfig(
+        count,
+        batch == null ? base.batch() : batch,
+        tokens,
+        accumulate == null ? 1 : accumulate,
+        schedule == null ? LrSchedule.Kind.COSINE : LrSchedule.Kind.of(schedule),
+        peak,
+        minLearningRate == null ? peak / 10 : minLearningRate,
+        warmup == null ? Math.min(700, count / 20) : warmup,
+        weightDecay == null ? base.weightDecay() : weightDecay,
+        base.beta1(),
+        beta2 == null ? base.beta2() : beta2,
+        clip == null ? base.clip() : clip,
+        seed,
+        every,
+        evalBatches,
+        checkpointEvery == null ? every : checkpointEvery,
+        keep,
+        epochs,
+        overfit,
+        base.maxSkipped());
+  }
+}

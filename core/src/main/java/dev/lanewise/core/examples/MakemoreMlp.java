@@ -1,0 +1,139 @@
+package dev.lanewise.core.examples;
+
+import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.IntToDoubleFunction;
+
+/** makemore's multi-layer perceptron over the characters of names. */
+public final class MakemoreMlp {
+  private static final int BLOCK = 3;
+
+  private final Tape tape;
+  private final int[] contexts;
+  private final int[] nexts;
+  private final Tensor table;
+  private final Tensor weight1;
+  private final Tensor bias1;
+  private final Tensor weight2;
+  private final Tensor bias2;
+  private final List<Tensor> parameters;
+
+  /**
+   * A model with 3481 random parameters, over all examples in some names.
+   *
+   * @param tape where it runs
+   * @param names lower-case names
+   * @param generator seeded with 2147483647
+   */
+  public MakemoreMlp(Tape tape, List<String> names, TorchGenerator generator) {
+    this.tape = tape;
+    List<Integer> inputs = new ArrayList<>();
+    List<Integer> targets = new ArrayList<>();
+    for (String name : names) {
+      int[] context = new int[BLOCK];
+      for (char letter : (name + ".").toCharArray()) {
+        int next = letter == '.' ? 0 : letter - 'a' + 1;
+        for (int id : context) {
+          inputs.add(id);
+        }
+        targets.add(next);
+        System.arraycopy(context, 1, context, 0, BLOCK - 1);
+        context[BLOCK - 1] = next;
+      }
+    }
+    contexts = inputs.stream().mapToInt(Integer::intValue).toArray();
+    nexts = targets.stream().mapToInt(Integer::intValue).toArray();
+
+    table = tape.randn(generator, 27, 2);
+    weight1 = tape.randn(generator, 6, 100);
+    bias1 = tape.randn(generator, 100);
+    weight2 = tape.randn(generator, 100, 27);
+    bias2 = tape.randn(generator, 27);
+    parameters = List.of(table, weight1, bias1, weight2, bias2);
+    parameters.forEach(Tensor::requireGrad);
+  }
+
+  /** Number of examples. */
+  public int examples() {
+    return nexts.length;
+  }
+
+  /** Loss of some examples. */
+  public Tensor loss(Tensor x, Tensor y) {
+    Tensor embedded = table.rows(x);
+    Tensor hidden = embedded.view(-1, 6).matmul(weight1).add(bias1).tanh();
+    Tensor logits = hidden.matmul(weight2).add(bias2);
+    return logits.crossEntropy(y);
+  }
+
+  /** Loss of all examples. */
+  public double loss() {
+    tape.reset();
+    return loss(all(), allTargets()).item();
+  }
+
+  private Tensor all() {
+    return tape.stepIds(contexts, -1, BLOCK);
+  }
+
+  private Tensor allTargets() {
+    return tape.stepIds(nexts, -1);
+  }
+
+  private void update(Tensor loss, double learningRate) {
+    tape.zeroGrad();
+    loss.backward();
+    for (Tensor parameter : parameters) {
+      parameter.addInPlace((float) -learningRate, parameter.grad());
+    }
+  }
+
+  /**
+   * Gradient descent on all examples.
+   *
+   * @param steps number of updates
+   * @param learningRate learning rate
+   * @return the loss before each update
+   */
+  public double[] descend(int steps, double learningRate) {
+    double[] losses = new double[steps];
+    for (int i = 0; i < steps; i++) {
+      tape.reset();
+      Tensor loss = loss(all(), allTargets());
+      losses[i] = loss.item();
+      update(loss, learningRate);
+    }
+    return losses;
+  }
+
+  /**
+   * Gradient descent on minibatches of 32.
+   *
+   * @param steps number of updates
+   * @param learningRate learning rate of each
+   * @param generator draws the batches
+   * @return the loss of each batch before its update
+   */
+  public double[] minibatches(
+      int steps, IntToDoubleFunction learningRate, TorchGenerator generator) {
+    double[] losses = new double[steps];
+    int[] batch = new int[32];
+    int[] x = new int[32 * BLOCK];
+    int[] y = new int[32];
+    for (int i = 0; i < steps; i++) {
+      generator.randint(batch, 0, nexts.length);
+      for (int j = 0; j < 32; j++) {
+        System.arraycopy(contexts, batch[j] * BLOCK, x, j * BLOCK, BLOCK);
+        y[j] = nexts[batch[j]];
+      }
+      tape.reset();
+      Tensor loss = loss(tape.stepIds(x, 32, BLOCK), tape.stepIds(y, 32));
+      losses[i] = loss.item();
+      update(loss, learningRate.applyAsDouble(i));
+    }
+    return losses;
+  }
+}

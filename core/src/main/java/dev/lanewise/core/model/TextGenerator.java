@@ -1,0 +1,191 @@
+package dev.lanewise.core.model;
+
+import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+import java.util.function.IntPredicate;
+
+/**
+ * Continues token sequences with a model, one token at a time, from a cache of keys and values.
+ *
+ * <p>A sequence may grow past the model's context: when the cache is full, its newer half is
+ * computed anew at the positions from 0 on, and generation goes on from there.
+ */
+public final class TextGenerator {
+  private static final int PROMPT_CHUNK = 256;
+
+  private final Gpt model;
+  private final Tape tape;
+  private final KvCache cache;
+  private final int vocab;
+  private final MemorySegment lastLogits;
+  private final float[] logits;
+
+  /**
+   * How the next token is chosen.
+   *
+   * @param temperature what logits are divided by; 0 chooses the likeliest token
+   * @param topK number of likeliest tokens to choose among; 0 for all
+   * @param topP smallest set of likeliest tokens with this probability to choose among; 1 for all
+   */
+  public record Sampling(double temperature, int topK, double topP) {
+    /** Always the likeliest token. */
+    public static final Sampling GREEDY = new Sampling(0, 0, 1);
+
+    /** Checks the numbers. */
+    public Sampling {
+      if (!(temperature >= 0) || topK < 0 || !(topP > 0 && topP <= 1)) {
+        throw new IllegalArgumentException(
+            "sampling needs temperature ≥ 0, top-k ≥ 0 and 0 < top-p ≤ 1, not %s, %d, %s"
+                .formatted(temperature, topK, topP));
+      }
+    }
+  }
+
+  /**
+   * A generator of one sequence at a time.
+   *
+   * @param model a model; it is put in evaluation mode
+   */
+  public TextGenerator(Gpt model) {
+    this.model = model.eval();
+    this.tape = model.tape();
+    this.vocab = model.config().vocabSize();
+    this.cache = new KvCache(tape, model.config(), 1, model.config().contextLength());
+    this.logits = new float[vocab];
+    this.lastLogits = Arena.ofAuto().allocate((long) vocab * Float.BYTES, 64);
+  }
+
+  /**
+   * Continues a prompt.
+   *
+   * @param prompt token ids, at least one
+   * @param maxTokens most tokens to add
+   * @param sampling how tokens are chosen
+   * @param generator draws, unless sampling is greedy
+   * @param onToken receives each new token and tells whether to go on
+   * @return prompt and continuation
+   */
+  public int[] generate(
+      int[] prompt,
+      int maxTokens,
+      Sampling sampling,
+      TorchGenerator generator,
+      IntPredicate onToken) {
+    if (prompt.length == 0) {
+      throw new IllegalArgumentException("a prompt has at least one token");
+    }
+    for (int id : prompt) {
+      if (id < 0 || id >= vocab) {
+        throw new IllegalArgumentException(
+            "token " + id + " is outside the vocabulary of " + vocab);
+      }
+    }
+    int context = model.config().contextLength();
+    int[] ids = Arrays.copyOf(prompt, prompt.length + maxTokens);
+    int length = prompt.length;
+    boolean recording = tape.recording();
+    tape.setRecording(false);
+    try {
+      cache.truncate(0);
+      int from = Math.max(0, length - context);
+      feed(ids, from, length);
+      while (length < ids.length) {
+        int next = choose(sampling, generator);
+        ids[length++] = next;
+        if (!onToken.test(next) || length == ids.length) {
+          break;
+        }
+        if (cache.length() == context) {
+          cache.truncate(0);
+          feed(ids, length - Math.max(1, context / 2), length);
+        } else {
+          feed(ids, length - 1, length);
+        }
+      }
+      return Arrays.copyOf(ids, length);
+    } finally {
+      tape.setRecording(recording);
+    }
+  }
+
+  private void feed(int[] ids, int from, int to) {
+    for (int at = from; at < to; ) {
+      int part = Math.min(PROMPT_CHUNK, to - at);
+      tape.reset();
+      Tensor some = tape.stepIds(Arrays.copyOfRange(ids, at, at + part), 1, part);
+      Tensor out = model.forward(some, cache);
+      at += part;
+      if (at == to) {
+        tape.backend().download(out.data().slice((part - 1L) * vocab, vocab), lastLogits);
+        MemorySegment.copy(lastLogits, ValueLayout.JAVA_FLOAT, 0, logits, 0, vocab);
+      }
+    }
+  }
+
+  private int choose(Sampling sampling, TorchGenerator generator) {
+    if (sampling.temperature() == 0) {
+      int best = 0;
+      for (int i = 1; i < vocab; i++) {
+        if (logits[i] > logits[best]) {
+          best = i;
+        }
+      }
+      return best;
+    }
+    float max = Float.NEGATIVE_INFINITY;
+    for (float logit : logits) {
+      max = Math.max(max, logit);
+    }
+    float[] weights = new float[vocab];
+    for (int i = 0; i < vocab; i++) {
+      weights[i] = (float) Math.exp((logits[i] - max) / sampling.temperature());
+    }
+    keepTopK(weights, sampling.topK());
+    keepTopP(weights, sampling.topP());
+    return (int) generator.multinomial(weights, 1, true)[0];
+  }
+
+  /** Sets all weights but the k largest to zero; equals of the k-th stay. */
+  private static void keepTopK(float[] weights, int k) {
+    if (k == 0 || k >= weights.length) {
+      return;
+    }
+    float[] sorted = weights.clone();
+    Arrays.sort(sorted);
+    float smallest = sorted[sorted.length - k];
+    for (int i = 0; i < weights.length; i++) {
+      if (weights[i] < smallest) {
+        weights[i] = 0;
+      }
+    }
+  }
+
+  /** Sets all weights to zero that the smallest set of this probability can do without. */
+  private static void keepTopP(float[] weights, double p) {
+    if (p >= 1) {
+      return;
+    }
+    float[] sorted = weights.clone();
+    Arrays.sort(sorted);
+    double total = 0;
+    for (float weight : sorted) {
+      total += weight;
+    }
+    double sum = 0;
+    int at = sorted.length;
+    while (at > 0 && sum < p * total) {
+      sum += sorted[--at];
+    }
+    float smallest = sorted[Math.min(at, sorted.length - 1)];
+    for (int i = 0; i < weights.length; i++) {
+      if (weights[i] < smallest) {
+        weights[i] = 0;
+      }
+    }
+  }
+}

@@ -1,0 +1,72 @@
+package dev.lanewise.core.train;
+
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.model.GptConfig;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+
+/**
+ * What is trained when nothing is asked for: a small GPT on the sources of the JDK that runs it, in
+ * about two minutes on two cores.
+ */
+public final class DefaultJob {
+  /** The model; its vocabulary is that of the data. */
+  public static final GptConfig MODEL = GptConfig.gpt2(1024, 128, 4, 4, 256);
+
+  private static final long TEXT_BYTES = 24L << 20;
+
+  private DefaultJob() {}
+
+  /**
+   * The JDK's sources, or those of this checkout when the JDK came without.
+   *
+   * @param validation share of the tokens to validate on
+   */
+  public static RunData data(double validation) {
+    Path jdk = Path.of(System.getProperty("java.home"), "lib", "src.zip");
+    if (Files.isReadable(jdk)) {
+      return new RunData(
+          List.of(jdk), "java.base/java/**.java", "bpe:1024", validation, true, true, TEXT_BYTES);
+    }
+    String home = System.getProperty("lanewise.home");
+    if (home == null) {
+      throw new InputException(
+          "This JDK came without its sources (lib/src.zip); name text to train on with --data.");
+    }
+    return new RunData(
+        List.of(Path.of(home)), "*.java", "bpe:1024", validation, true, false, TEXT_BYTES);
+  }
+
+  /**
+   * A run that suits a model: small models take large rates and small batches.
+   *
+   * @param model the model
+   */
+  public static TrainConfig training(GptConfig model) {
+    boolean small = model.channels() <= 512;
+    double peak = small ? 1e-3 : 6e-4;
+    int batch = small ? 16 : 4;
+    return new TrainConfig(
+        small ? 1000 : 200,
+        batch,
+        model.contextLength(),
+        1,
+        LrSchedule.Kind.COSINE,
+        peak,
+        peak / 10,
+        50,
+        0.1,
+        0.9,
+        small ? 0.99 : 0.95,
+        1,
+        1337,
+        100,
+        20,
+        100,
+        2,
+        false,
+        false,
+        10);
+  }
+}

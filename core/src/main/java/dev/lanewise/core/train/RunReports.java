@@ -1,0 +1,66 @@
+package dev.lanewise.core.train;
+
+import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.GptPresets;
+import dev.lanewise.core.report.Metrics;
+import dev.lanewise.core.report.RunReport;
+import java.nio.file.Files;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Writes the page about a run from what is in its folder. */
+public final class RunReports {
+  private RunReports() {}
+
+  /**
+   * Writes {@code report.html}.
+   *
+   * @param run the run; nothing is written before its first step
+   */
+  public static void write(TrainingRun run) {
+    run.flushMetrics();
+    if (!Files.exists(run.folder().metricsFile())) {
+      return;
+    }
+    Metrics metrics = Metrics.read(run.folder().metricsFile());
+    if (metrics.steps().isEmpty()) {
+      return;
+    }
+    GptConfig model = run.description().model();
+    TrainConfig training = run.description().training();
+    Map<String, Object> configuration = new LinkedHashMap<>();
+    configuration.put("parameters", "%,d".formatted(run.model().parameterCount()));
+    configuration.putAll(GptPresets.toMap(model));
+    configuration.putAll(training.toMap());
+    run.description().data().forEach((name, value) -> configuration.put("data " + name, value));
+    Map<String, Object> machine = new LinkedHashMap<>();
+    machine.put("device", run.device());
+    machine.put("memory", run.plan());
+    machine.put("Java", Runtime.version());
+    machine.put("system", System.getProperty("os.name") + ", " + System.getProperty("os.arch"));
+    List<String> notes = new ArrayList<>(run.warnings());
+    if (run.trainer().skipped() > 0) {
+      notes.add(
+          "%,d steps were skipped since loss or gradient were not finite."
+              .formatted(run.trainer().skipped()));
+    }
+    new RunReport(run.folder().path().getFileName().toString(), metrics)
+        .subtitle(
+            "%d layers, %d heads, %d channels, context %d, on %s"
+                .formatted(
+                    model.layers(),
+                    model.heads(),
+                    model.channels(),
+                    training.context(),
+                    run.description().data().get("paths")))
+        .vocabSize(model.vocabSize())
+        .tokensPerStep(training.tokensPerStep())
+        .samples(run.samples())
+        .configuration(configuration)
+        .machine(machine)
+        .notes(notes)
+        .write(run.folder().reportFile());
+  }
+}
