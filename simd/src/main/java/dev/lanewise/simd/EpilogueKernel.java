@@ -1,89 +1,376 @@
 package dev.lanewise.simd;
 
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
+import static dev.lanewise.simd.Machine.F;
+import static dev.lanewise.simd.Machine.LANES;
 
-/** Applies an {@link Epilogue} to a block of C that has just been computed. */
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+
+/**
+ * Applies an {@link Epilogue} to a block of C that has just been computed. The formulas are those
+ * of {@link Gelu}; each kernel is flat, since vectors do not survive a call.
+ */
 final class EpilogueKernel {
-  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
-  private static final double ROOT = Math.sqrt(2 / Math.PI);
+  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
 
   private EpilogueKernel() {}
 
-  /** Applies to rows {@code i} to {@code i + rows} and columns {@code j} to {@code j + cols}. */
+  /**
+   * Applies to a block of C.
+   *
+   * @param padded room for five vectors
+   */
   static void apply(
-      Epilogue e, MemorySegment c, long cAt, long cStride, int i, int rows, int j, int cols) {
-    for (int r = i; r < i + rows; r++) {
-      for (int k = j; k < j + cols; k++) {
-        long at = cAt + r * cStride + 4L * k;
-        float v = c.get(FLOAT, at);
-        if (e.bias != null) {
-          v += e.bias.get(FLOAT, 4 * (e.biasOffset + k));
-        }
-        if (e.preActivation != null) {
-          set(e.preActivation, r, k, v);
-        }
-        v = gelu(e.activation, v);
-        if (e.gradientOf != null) {
-          v *= gradient(e.gradientActivation, get(e.gradientOf, r, k));
-        }
-        if (e.residual != null) {
-          v += get(e.residual, r, k);
-        }
-        c.set(FLOAT, at, v);
+      Epilogue e,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      int row,
+      int rows,
+      int col,
+      int cols,
+      MemorySegment padded) {
+    int whole = cols - cols % LANES;
+    for (int i = row; i < row + rows; i++) {
+      long at = cAt + i * cStride + 4L * col;
+      if (whole > 0) {
+        run(
+            e,
+            c,
+            at,
+            e.bias,
+            biasAt(e, col),
+            e.preActivation == null ? null : e.preActivation.segment(),
+            at(e.preActivation, i, col),
+            e.gradientOf == null ? null : e.gradientOf.segment(),
+            at(e.gradientOf, i, col),
+            e.residual == null ? null : e.residual.segment(),
+            at(e.residual, i, col),
+            whole);
+      }
+      if (whole < cols) {
+        tail(e, c, at + 4L * whole, i, col + whole, cols - whole, padded);
       }
     }
   }
 
-  private static float get(Matrix m, int i, int j) {
-    return m.segment().get(FLOAT, 4 * (m.offset() + i * m.stride() + j));
-  }
-
-  private static void set(Matrix m, int i, int j, float v) {
-    m.segment().set(FLOAT, 4 * (m.offset() + i * m.stride() + j), v);
-  }
-
-  private static float gelu(Epilogue.Activation f, float x) {
-    return switch (f) {
-      case NONE -> x;
-      case GELU_TANH ->
-          (float) (0.5 * x * (1 + Math.tanh(ROOT * (x + 0.044715 * (double) x * x * x))));
-      case GELU_ERF -> (float) (x * phi(x));
-    };
-  }
-
-  private static float gradient(Epilogue.Activation f, float x) {
-    return switch (f) {
-      case NONE -> 1;
-      case GELU_TANH -> {
-        double t = Math.tanh(ROOT * (x + 0.044715 * (double) x * x * x));
-        yield (float)
-            (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + 0.134145 * (double) x * x));
-      }
-      case GELU_ERF ->
-          (float) (phi(x) + x * Math.exp(-0.5 * (double) x * x) / Math.sqrt(2 * Math.PI));
-    };
-  }
-
-  /** The normal distribution function, by the series of its integral and its continued fraction. */
-  private static double phi(double x) {
-    double z = Math.abs(x);
-    double tail;
-    if (z < 3) {
-      double term = z;
-      double sum = z;
-      for (int n = 1; term > 1e-17 * sum; n++) {
-        term *= z * z / (2 * n + 1);
-        sum += term;
-      }
-      tail = 0.5 - sum * Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
-    } else {
-      double f = z;
-      for (int n = 60; n > 0; n--) {
-        f = z + n / f;
-      }
-      tail = Math.exp(-0.5 * z * z) / (Math.sqrt(2 * Math.PI) * f);
+  /** The elements of a row that do not fill a vector, worked on in padded copies. */
+  private static void tail(
+      Epilogue e, MemorySegment c, long at, int i, int col, int n, MemorySegment padded) {
+    long v = Machine.VECTOR_BYTES;
+    long bytes = 4L * n;
+    MemorySegment.copy(c, at, padded, 0, bytes);
+    if (e.bias != null) {
+      MemorySegment.copy(e.bias, biasAt(e, col), padded, v, bytes);
     }
-    return x < 0 ? tail : 1 - tail;
+    if (e.gradientOf != null) {
+      MemorySegment.copy(e.gradientOf.segment(), at(e.gradientOf, i, col), padded, 3 * v, bytes);
+    }
+    if (e.residual != null) {
+      MemorySegment.copy(e.residual.segment(), at(e.residual, i, col), padded, 4 * v, bytes);
+    }
+    run(
+        e,
+        padded,
+        0,
+        e.bias == null ? null : padded,
+        v,
+        e.preActivation == null ? null : padded,
+        2 * v,
+        e.gradientOf == null ? null : padded,
+        3 * v,
+        e.residual == null ? null : padded,
+        4 * v,
+        LANES);
+    if (e.preActivation != null) {
+      MemorySegment.copy(
+          padded, 2 * v, e.preActivation.segment(), at(e.preActivation, i, col), bytes);
+    }
+    MemorySegment.copy(padded, 0, c, at, bytes);
+  }
+
+  private static long biasAt(Epilogue e, int col) {
+    return 4 * (e.biasOffset + col);
+  }
+
+  private static long at(Matrix m, int i, int j) {
+    return m == null ? 0 : 4 * (m.offset() + i * m.stride() + j);
+  }
+
+  private static void run(
+      Epilogue e,
+      MemorySegment c,
+      long cAt,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment kept,
+      long keptAt,
+      MemorySegment x,
+      long xAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    boolean hasGradient = e.gradientActivation != Epilogue.Activation.NONE;
+    MemorySegment added = hasGradient ? null : residual;
+    if (!hasGradient || bias != null || kept != null || e.activation != Epilogue.Activation.NONE) {
+      switch (e.activation) {
+        case NONE -> linear(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
+        case GELU_TANH -> geluTanh(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
+        case GELU_ERF -> geluErf(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
+      }
+    }
+    switch (e.gradientActivation) {
+      case NONE -> {}
+      case GELU_TANH -> gradientTanh(c, cAt, x, xAt, residual, residualAt, n);
+      case GELU_ERF -> gradientErf(c, cAt, x, xAt, residual, residualAt, n);
+    }
+  }
+
+  private static void linear(
+      MemorySegment out,
+      long cAt,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment kept,
+      long keptAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
+      if (bias != null) {
+        v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
+      }
+      if (kept != null) {
+        v.intoMemorySegment(kept, keptAt + at, ORDER);
+      }
+      FloatVector y = v;
+      if (residual != null) {
+        y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
+      }
+      y.intoMemorySegment(out, cAt + at, ORDER);
+    }
+  }
+
+  private static void geluTanh(
+      MemorySegment out,
+      long cAt,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment kept,
+      long keptAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
+      if (bias != null) {
+        v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
+      }
+      if (kept != null) {
+        v.intoMemorySegment(kept, keptAt + at, ORDER);
+      }
+      FloatVector z = v.mul(v);
+      FloatVector w =
+          z.fma(FloatVector.broadcast(F, Gelu.U3), FloatVector.broadcast(F, Gelu.U1)).mul(v);
+      FloatVector c =
+          w.blend(VectorMath.EXP_ZERO, w.compare(VectorOperators.LT, VectorMath.EXP_ZERO));
+      FloatVector shifted =
+          c.fma(
+              FloatVector.broadcast(F, VectorMath.LOG2_E),
+              FloatVector.broadcast(F, VectorMath.ROUND));
+      FloatVector k = shifted.sub(VectorMath.ROUND);
+      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+      FloatVector p =
+          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
+      p = p.fma(r.mul(r), r).add(1f);
+      FloatVector e =
+          p.mul(
+              shifted
+                  .reinterpretAsInts()
+                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
+                  .reinterpretAsFloats());
+      FloatVector y =
+          v.mul(one.div(e.add(one)).blend(0f, w.compare(VectorOperators.GE, Gelu.TANH_ZERO)));
+      if (residual != null) {
+        y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
+      }
+      y.intoMemorySegment(out, cAt + at, ORDER);
+    }
+  }
+
+  private static void geluErf(
+      MemorySegment out,
+      long cAt,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment kept,
+      long keptAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
+      if (bias != null) {
+        v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
+      }
+      if (kept != null) {
+        v.intoMemorySegment(kept, keptAt + at, ORDER);
+      }
+      FloatVector a = v.abs();
+      FloatVector c = a.mul(a).mul(-0.5f);
+      c = c.blend(VectorMath.EXP_ZERO, c.compare(VectorOperators.LT, Gelu.ERF_ZERO));
+      FloatVector shifted =
+          c.fma(
+              FloatVector.broadcast(F, VectorMath.LOG2_E),
+              FloatVector.broadcast(F, VectorMath.ROUND));
+      FloatVector k = shifted.sub(VectorMath.ROUND);
+      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+      FloatVector p =
+          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
+      p = p.fma(r.mul(r), r).add(1f);
+      FloatVector e =
+          p.mul(
+              shifted
+                  .reinterpretAsInts()
+                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
+                  .reinterpretAsFloats());
+      FloatVector t = one.div(a.fma(FloatVector.broadcast(F, Gelu.R0), one));
+      FloatVector q = t.fma(FloatVector.broadcast(F, Gelu.R8), FloatVector.broadcast(F, Gelu.R7));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R6));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R5));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R4));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R3));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R2));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R1));
+      q = q.mul(t).mul(e);
+      q = q.blend(one.sub(q), v.compare(VectorOperators.GT, 0f));
+      // x - x is 0 for a finite x and NaN for an infinite one.
+      FloatVector y = v.mul(q).sub(v.sub(v));
+      if (residual != null) {
+        y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
+      }
+      y.intoMemorySegment(out, cAt + at, ORDER);
+    }
+  }
+
+  private static void gradientTanh(
+      MemorySegment out,
+      long cAt,
+      MemorySegment x,
+      long xAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    FloatVector far = FloatVector.broadcast(F, Gelu.TANH_FAR);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER);
+      // The gradient is flat beyond the clamp, and the cube cannot overflow within it. x - x is 0
+      // for a finite x and NaN for an infinite one.
+      FloatVector infinite = v.sub(v);
+      v = v.blend(far, v.compare(VectorOperators.GT, far));
+      v = v.blend(far.neg(), v.compare(VectorOperators.LT, far.neg()));
+      FloatVector z = v.mul(v);
+      FloatVector w =
+          z.fma(FloatVector.broadcast(F, Gelu.U3), FloatVector.broadcast(F, Gelu.U1)).mul(v);
+      FloatVector c =
+          w.blend(VectorMath.EXP_ZERO, w.compare(VectorOperators.LT, VectorMath.EXP_ZERO));
+      c = c.blend(-VectorMath.EXP_ZERO, w.compare(VectorOperators.GT, -VectorMath.EXP_ZERO));
+      FloatVector shifted =
+          c.fma(
+              FloatVector.broadcast(F, VectorMath.LOG2_E),
+              FloatVector.broadcast(F, VectorMath.ROUND));
+      FloatVector k = shifted.sub(VectorMath.ROUND);
+      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+      FloatVector p =
+          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
+      p = p.fma(r.mul(r), r).add(1f);
+      FloatVector e =
+          p.mul(
+              shifted
+                  .reinterpretAsInts()
+                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
+                  .reinterpretAsFloats());
+      // With s = 1 / (1 + e): y' = s + x s (1 - s) 2u', and 1 - s = e s.
+      FloatVector s = one.div(e.add(one));
+      FloatVector slope =
+          z.fma(FloatVector.broadcast(F, Gelu.DU3), FloatVector.broadcast(F, Gelu.U1)).mul(v);
+      FloatVector d = slope.neg().mul(e.mul(s)).fma(s, s).add(infinite);
+      FloatVector y = d.mul(FloatVector.fromMemorySegment(F, out, cAt + at, ORDER));
+      if (residual != null) {
+        y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
+      }
+      y.intoMemorySegment(out, cAt + at, ORDER);
+    }
+  }
+
+  private static void gradientErf(
+      MemorySegment out,
+      long cAt,
+      MemorySegment x,
+      long xAt,
+      MemorySegment residual,
+      long residualAt,
+      int n) {
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    for (int i = 0; i < n; i += LANES) {
+      long at = (long) i * Float.BYTES;
+      FloatVector v = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER);
+      FloatVector a = v.abs();
+      FloatVector c = a.mul(a).mul(-0.5f);
+      c = c.blend(VectorMath.EXP_ZERO, c.compare(VectorOperators.LT, Gelu.ERF_ZERO));
+      FloatVector shifted =
+          c.fma(
+              FloatVector.broadcast(F, VectorMath.LOG2_E),
+              FloatVector.broadcast(F, VectorMath.ROUND));
+      FloatVector k = shifted.sub(VectorMath.ROUND);
+      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+      FloatVector p =
+          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
+      p = p.fma(r.mul(r), r).add(1f);
+      FloatVector e =
+          p.mul(
+              shifted
+                  .reinterpretAsInts()
+                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
+                  .reinterpretAsFloats());
+      FloatVector t = one.div(a.fma(FloatVector.broadcast(F, Gelu.R0), one));
+      FloatVector q = t.fma(FloatVector.broadcast(F, Gelu.R8), FloatVector.broadcast(F, Gelu.R7));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R6));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R5));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R4));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R3));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R2));
+      q = q.fma(t, FloatVector.broadcast(F, Gelu.R1));
+      q = q.mul(t).mul(e);
+      q = q.blend(one.sub(q), v.compare(VectorOperators.GT, 0f));
+      FloatVector d = v.mul(Gelu.DENSITY).fma(e, q);
+      FloatVector y = d.mul(FloatVector.fromMemorySegment(F, out, cAt + at, ORDER));
+      if (residual != null) {
+        y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
+      }
+      y.intoMemorySegment(out, cAt + at, ORDER);
+    }
   }
 }

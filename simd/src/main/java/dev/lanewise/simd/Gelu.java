@@ -42,31 +42,31 @@ public final class Gelu {
   }
 
   // -2u log2(e) and u' as polynomials of x^2.
-  private static final float U1 = -1.5957691216f;
-  private static final float U3 = -1.5957691216f * 0.044715f;
-  private static final float DU3 = -1.5957691216f * 0.134145f;
+  static final float U1 = -1.5957691216f;
+  static final float U3 = -1.5957691216f * 0.044715f;
+  static final float DU3 = -1.5957691216f * 0.134145f;
 
   /** Arguments of e^-2u from here on give y = -0; x = -10 is the first. */
-  private static final float TANH_ZERO = 87.31f;
+  static final float TANH_ZERO = 87.31f;
 
   /** Beyond this argument the gradient of the tanh form is 0 or 1. */
-  private static final float TANH_FAR = 12f;
+  static final float TANH_FAR = 12f;
 
   /** Half of the square of -10, from where on the normal distribution counts as 0. */
-  private static final float ERF_ZERO = -49.99999f;
+  static final float ERF_ZERO = -49.99999f;
 
-  private static final float DENSITY = 0.3989422804f;
+  static final float DENSITY = 0.3989422804f;
 
   // P(-x) = e^(-x^2/2) (R1 t + ... + R8 t^8), t = 1 / (1 + 0.3 x).
-  private static final float R0 = 0.3f;
-  private static final float R1 = 0.119605042f;
-  private static final float R2 = 0.121111237f;
-  private static final float R3 = 0.0977559611f;
-  private static final float R4 = 0.135496631f;
-  private static final float R5 = -0.0665246174f;
-  private static final float R6 = 0.220085248f;
-  private static final float R7 = -0.165077507f;
-  private static final float R8 = 0.0375480317f;
+  static final float R0 = 0.3f;
+  static final float R1 = 0.119605042f;
+  static final float R2 = 0.121111237f;
+  static final float R3 = 0.0977559611f;
+  static final float R4 = 0.135496631f;
+  static final float R5 = -0.0665246174f;
+  static final float R6 = 0.220085248f;
+  static final float R7 = -0.165077507f;
+  static final float R8 = 0.0375480317f;
 
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
 

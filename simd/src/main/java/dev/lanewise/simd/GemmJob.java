@@ -256,7 +256,7 @@ final class GemmJob implements Workers.Task {
                 mine);
             panelAt += bStep == 0 ? 4L * width * depth : 4L * width;
           }
-          finish(kb, i, Math.min(ROWS, m - i), from, to - from);
+          finish(kb, i, Math.min(ROWS, m - i), from, to - from, mine);
         }
       }
     }
@@ -314,7 +314,7 @@ final class GemmJob implements Workers.Task {
               col,
               mine);
         }
-        finish(block, from, to - from, col, Math.min(width, n - col));
+        finish(block, from, to - from, col, Math.min(width, n - col), mine);
         panelAt += 4L * width * depth;
       }
     }
@@ -425,9 +425,9 @@ final class GemmJob implements Workers.Task {
     }
   }
 
-  private void finish(int kb, int i, int rows, int col, int cols) {
+  private void finish(int kb, int i, int rows, int col, int cols, MemorySegment temp) {
     if (epilogue != null && kb == blocks - 1) {
-      EpilogueKernel.apply(epilogue, c, cAt, cStride, i, rows, col, cols);
+      EpilogueKernel.apply(epilogue, c, cAt, cStride, i, rows, col, cols, temp);
     }
   }
 }
