@@ -1,4 +1,18 @@
 /** Benchmarks of the kernels and the trainer against their peers. */
 module dev.lanewise.bench {
   requires dev.lanewise.core;
+  requires info.picocli;
+  requires java.management;
+  requires jmh.core;
+
+  exports dev.lanewise.bench.contest to
+      jmh.core;
+  exports dev.lanewise.bench.suite to
+      jmh.core;
+
+  opens dev.lanewise.bench to
+      info.picocli;
+
+  provides dev.lanewise.core.cli.Subcommand with
+      dev.lanewise.bench.BenchCommand;
 }

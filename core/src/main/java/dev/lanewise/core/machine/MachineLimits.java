@@ -40,6 +40,21 @@ public record MachineLimits(int vectorBits, int threads, Rates one, Rates all) {
   }
 
   /**
+   * The same limits with a higher peak of all cores, if a later measurement found one.
+   *
+   * @param gflops arithmetic of all threads together
+   * @return limits whose peak is not below it
+   */
+  public MachineLimits withPeak(double gflops) {
+    if (gflops <= all.fma.best) {
+      return this;
+    }
+    Rate fma = new Rate(gflops, all.fma.median, all.fma.unit);
+    return new MachineLimits(
+        vectorBits, threads, one, new Rates(fma, all.read, all.copy, all.triad, all.update));
+  }
+
+  /**
    * The rates for a number of threads.
    *
    * @param count 1, or any other number for those of all threads

@@ -5,14 +5,20 @@ import static java.nio.ByteOrder.LITTLE_ENDIAN;
 import dev.lanewise.core.machine.MachineLimits.Rate;
 import dev.lanewise.core.machine.MachineLimits.Rates;
 import dev.lanewise.simd.Machine;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CyclicBarrier;
+import javax.management.JMException;
+import javax.management.ObjectName;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
@@ -42,7 +48,45 @@ public final class MachineProbe {
 
   private static final int WINDOWS = 7;
 
+  /** A loop that is slower than a vector each so many nanoseconds is not compiled yet. */
+  private static final double COMPILED = 4;
+
+  private static final long WARM_UP = 100_000_000L;
+
+  private static final long PATIENCE = 5_000_000_000L;
+
+  static {
+    keepFromQuickCompiler();
+  }
+
   private MachineProbe() {}
+
+  /**
+   * The quick compiler cannot translate so many vectors, and having failed it may never hand the
+   * loop to the optimising one. Without the management module the loops are left to their luck.
+   */
+  private static void keepFromQuickCompiler() {
+    String directive =
+        "[{match: \"%s.*\", c1: {Exclude: true}}]"
+            .formatted(MachineProbe.class.getName().replace('.', '/'));
+    try {
+      Path file = Files.createTempFile("lanewise", ".directives");
+      try {
+        Files.writeString(file, directive);
+        ManagementFactory.getPlatformMBeanServer()
+            .invoke(
+                new ObjectName("com.sun.management:type=DiagnosticCommand"),
+                "compilerDirectivesAdd",
+                new Object[] {new String[] {file.toString()}},
+                new String[] {String[].class.getName()});
+      } finally {
+        Files.deleteIfExists(file);
+      }
+    } catch (IOException | JMException | LinkageError | RuntimeException e) {
+      System.getLogger("dev.lanewise.core.machine")
+          .log(System.Logger.Level.DEBUG, "compiler directives were not accepted", e);
+    }
+  }
 
   /**
    * Measures one thread and all threads.
@@ -60,6 +104,28 @@ public final class MachineProbe {
     Rates one = rates(1, window.toNanos());
     Rates all = threads == 1 ? one : rates(threads, window.toNanos());
     return new MachineLimits(Machine.vectorBits(), threads, one, all);
+  }
+
+  /**
+   * Measures arithmetic alone, to see what the machine gives at this moment: a virtual machine's
+   * share can halve for minutes without a trace in the system's own counters.
+   *
+   * @param threads number of threads, at least 1
+   * @param window time of a window, of which seven are taken
+   * @return the rate of all threads together
+   * @throws IllegalArgumentException if there is no thread or no time
+   */
+  public static Rate arithmetic(int threads, Duration window) {
+    if (threads < 1 || !window.isPositive()) {
+      throw new IllegalArgumentException(threads + " threads for " + window + " measure nothing");
+    }
+    List<Worker> workers = new ArrayList<>();
+    try (Arena arena = Arena.ofShared()) {
+      for (int t = 0; t < threads; t++) {
+        workers.add(new Worker(arena, PIECE_BYTES));
+      }
+      return run(workers, Work.FMA, window.toNanos());
+    }
   }
 
   private static Rates rates(int threads, long window) {
@@ -231,14 +297,22 @@ public final class MachineProbe {
 
     void measure(Work work, long window, CyclicBarrier barrier) {
       // Compiled code is there long before this ends, and memory has been touched by its own thread
-      long warm = System.nanoTime() + Math.max(window, 150_000_000L);
+      long start = System.nanoTime();
       long done = 0;
-      while (System.nanoTime() < warm || (work != Work.FMA && done < bytes)) {
-        done += piece(work, done % bytes);
+      double vectors = 0;
+      for (long now = start, before = start;
+          now - start < WARM_UP
+              || (work != Work.FMA && done < bytes)
+              || ((now - before) > COMPILED * vectors && now - start < PATIENCE); ) {
+        before = now;
+        long amount = piece(work, done % bytes);
+        done += amount;
+        vectors = (double) amount / (work == Work.FMA ? LANES : BYTES);
+        now = System.nanoTime();
       }
       for (int i = 0; i < WINDOWS; i++) {
         await(barrier);
-        long start = System.nanoTime();
+        start = System.nanoTime();
         long now = start;
         double units = 0;
         while (now - start < window) {

@@ -1,0 +1,392 @@
+package dev.lanewise.bench;
+
+import dev.lanewise.bench.peers.Peer;
+import dev.lanewise.bench.peers.PeerException;
+import dev.lanewise.bench.peers.PeerProcess;
+import dev.lanewise.bench.peers.Peers;
+import dev.lanewise.bench.report.Comparison;
+import dev.lanewise.bench.report.HtmlReport;
+import dev.lanewise.bench.report.MarkdownReport;
+import dev.lanewise.bench.report.Report;
+import dev.lanewise.bench.report.Result;
+import dev.lanewise.bench.report.Text;
+import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.cli.Subcommand;
+import dev.lanewise.core.machine.MachineFacts;
+import dev.lanewise.core.machine.MachineLimits;
+import dev.lanewise.core.machine.MachineProbe;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.ZoneOffset;
+import java.time.ZonedDateTime;
+import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** Measures the machine, the kernels and the trainer, and the peers beside them. */
+@Command(
+    name = "bench",
+    description = {
+      "Measures how fast this machine is, how close Lanewise comes, and the peers found on it.",
+      "",
+      "Peers take turns with Lanewise, each in a process of its own; each computes the right result"
+          + " before it is timed. Get them with: mvn -Ppeers -pl bench validate"
+    },
+    footer = {
+      "Examples:",
+      "  lanewise bench --quick",
+      "  lanewise bench gemm --filter k=768 --report gemm.html",
+      "  lanewise bench --from old.json --report old.html",
+      "  lanewise bench kernels --baseline old.json"
+    })
+public final class BenchCommand implements Subcommand {
+  private static final DateTimeFormatter STAMP =
+      DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT);
+  private static final DateTimeFormatter DATE =
+      DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm 'UTC'", Locale.ROOT);
+
+  @Parameters(
+      arity = "0..*",
+      paramLabel = "SUITE",
+      description = "gemm, kernels, train, generate, gpu; all of them if none is named.")
+  private List<String> suites = List.of();
+
+  @Option(
+      names = "--quick",
+      description = "A few cases in about a minute, with one JVM each and wider errors.")
+  private boolean quick;
+
+  @Option(
+      names = "--filter",
+      paramLabel = "REGEX",
+      description = "Only cases in whose text this is found, such as \"m=1024.*NT\".")
+  private String filter = "";
+
+  @Option(
+      names = "--threads",
+      paramLabel = "N",
+      split = ",",
+      description = "Numbers of threads; 1 and all cores by default, all cores when quick.")
+  private List<Integer> threads = List.of();
+
+  @Option(
+      names = "--peers",
+      paramLabel = "NAME",
+      split = ",",
+      description = "Peers to ask; those found by default; none for none.")
+  private List<String> peers;
+
+  @Option(
+      names = "--json",
+      paramLabel = "FILE",
+      description = "Write a list of objects: benchmark, params, threads, score, error, ...")
+  private Path json;
+
+  @Option(names = "--report", paramLabel = "FILE", description = "Write the report as HTML.")
+  private Path html;
+
+  @Option(
+      names = "--markdown",
+      paramLabel = "FILE",
+      description = {
+        "Write the report as Markdown; between the comments <!-- performance --> and",
+        "<!-- /performance --> if the file has them, of which the rest is kept."
+      })
+  private Path markdown;
+
+  @Option(
+      names = "--store",
+      paramLabel = "FILE",
+      description = "Write all that was found, for --from and --baseline.")
+  private Path store;
+
+  @Option(
+      names = "--from",
+      paramLabel = "FILE",
+      description = "Measure nothing; take a stored report, several to put together.")
+  private List<Path> from = List.of();
+
+  @Option(
+      names = "--baseline",
+      paramLabel = "FILE",
+      description = "Say what has changed beyond noise since this stored report.")
+  private Path baseline;
+
+  @Option(
+      names = "--jvm",
+      paramLabel = "PATH",
+      description = "The java that runs the measurements; this one by default.")
+  private String jvm;
+
+  @Option(names = "--list", description = "Only list the cases and the peers.")
+  private boolean list;
+
+  @Spec private CommandSpec spec;
+
+  private PrintWriter out;
+
+  /** Called by the service loader. */
+  public BenchCommand() {}
+
+  @Override
+  public Integer call() throws IOException {
+    out = spec.commandLine().getOut();
+    List<Suite> chosen = chosenSuites();
+    ClassPath.publish();
+    if (list) {
+      listAll(chosen);
+      return 0;
+    }
+    Report old = baseline == null ? null : Report.read(baseline);
+    Report report = from.isEmpty() ? measure(chosen) : stored();
+    if (old != null) {
+      Comparison.of(old, report).lines().forEach(out::println);
+    }
+    write(report, old);
+    return 0;
+  }
+
+  private List<Suite> chosenSuites() {
+    if (suites.isEmpty()) {
+      return List.of(Suite.values());
+    }
+    Set<Suite> chosen = new LinkedHashSet<>();
+    for (String name : suites) {
+      try {
+        chosen.add(Suite.valueOf(name.toUpperCase(Locale.ROOT)));
+      } catch (IllegalArgumentException e) {
+        throw wrong(
+            "There is no suite called "
+                + name
+                + "; there are gemm, kernels, train,"
+                + " generate and gpu.");
+      }
+    }
+    return List.copyOf(chosen);
+  }
+
+  private ParameterException wrong(String message) {
+    return new ParameterException(spec.commandLine(), message);
+  }
+
+  private List<String> cases(Suite suite) {
+    Pattern pattern;
+    try {
+      pattern = Pattern.compile(filter);
+    } catch (PatternSyntaxException e) {
+      throw wrong("--filter is no regular expression: " + e.getDescription() + ".");
+    }
+    // A filter that names a case which is not quick means it nevertheless
+    List<String> all = quick && filter.isEmpty() ? suite.quickCases() : suite.cases();
+    return all.stream().filter(c -> pattern.matcher(c).find()).toList();
+  }
+
+  private void listAll(List<Suite> chosen) {
+    for (Suite suite : chosen) {
+      out.println(suite + ":");
+      cases(suite).forEach(c -> out.println("  " + c));
+    }
+    out.println("peers:");
+    for (String name : Peers.KNOWN) {
+      Peer peer = Peers.find(name);
+      out.println("  " + name + ": " + (peer.isFound() ? "" : "not found, ") + peer.reason());
+    }
+  }
+
+  private Report stored() {
+    List<Report> reports = from.stream().map(Report::read).toList();
+    Report first = reports.getFirst();
+    Map<String, Result> results = new LinkedHashMap<>();
+    Map<String, String> all = new LinkedHashMap<>();
+    for (Report report : reports) {
+      if (!report.machine().equals(first.machine())) {
+        throw new InputException("The stored reports come from different machines.");
+      }
+      all.putAll(report.peers());
+      report.results().forEach(r -> results.put(r.name(), r));
+    }
+    MachineLimits limits =
+        reports.stream()
+            .map(Report::limits)
+            .max(Comparator.comparingDouble(l -> l.all().fma().best()))
+            .orElseThrow();
+    return new Report(
+        first.date(),
+        first.command(),
+        first.version(),
+        reports.stream().anyMatch(Report::quick),
+        first.machine(),
+        limits,
+        all,
+        List.copyOf(results.values()));
+  }
+
+  private Report measure(List<Suite> chosen) throws IOException {
+    int cores = Runtime.getRuntime().availableProcessors();
+    List<Integer> counts =
+        !threads.isEmpty() ? threads : quick || cores == 1 ? List.of(cores) : List.of(1, cores);
+    for (int count : counts) {
+      if (count < 1 || count > cores) {
+        throw wrong("--threads " + count + ": this machine has " + cores + " cores.");
+      }
+    }
+    if (chosen.stream().allMatch(s -> cases(s).isEmpty())) {
+      throw wrong("No case matches --filter " + filter + "; --list shows them.");
+    }
+    ZonedDateTime now = ZonedDateTime.now(ZoneOffset.UTC);
+    Path folder = Files.createDirectories(Path.of("runs", "bench-" + STAMP.format(now)));
+    MachineFacts facts = MachineFacts.ofThisMachine();
+    out.println(Text.machine(facts));
+    MachineLimits limits = MachineProbe.measure(cores, Duration.ofMillis(quick ? 25 : 50));
+    Text.limits(limits).forEach(out::println);
+    Map<String, String> described = describePeers(chosen);
+    described.forEach((name, text) -> out.println("  " + name + ": " + text));
+    Runner runner = new Runner(quick, folder, jvm);
+    List<Result> results = new ArrayList<>();
+    Report report = null;
+    for (Suite suite : chosen) {
+      List<String> able =
+          suite.peers().stream().filter(p -> described.containsKey(p) && isUsed(p)).toList();
+      for (String text : cases(suite)) {
+        for (int count : counts) {
+          Result result = runner.run(suite, text, count, able);
+          limits = limits.withPeak(runner.best());
+          if (result.isDisturbed(limits)) {
+            // Once more, in the hope of a quieter time
+            Result again = runner.run(suite, text, count, able);
+            limits = limits.withPeak(runner.best());
+            result = quieter(result, again);
+          }
+          results.add(result);
+          report =
+              new Report(
+                  DATE.format(now),
+                  repeat(),
+                  version(),
+                  quick,
+                  facts,
+                  limits,
+                  described,
+                  List.copyOf(results));
+          out.println(Text.result(result, report));
+          // What was measured survives an interruption
+          AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
+        }
+      }
+    }
+    runner.writeJmh(folder.resolve("jmh.json"));
+    AtomicFile.writeText(folder.resolve("report.html"), HtmlReport.of(report, null));
+    out.println("Written: " + folder.resolve("report.html") + ", report.json and jmh.json");
+    return report;
+  }
+
+  private static Result quieter(Result a, Result b) {
+    double lossA = a.peak() * (1 - (a.disturbance() > 0 ? a.disturbance() : 0));
+    double lossB = b.peak() * (1 - (b.disturbance() > 0 ? b.disturbance() : 0));
+    return lossB > lossA ? b : a;
+  }
+
+  private boolean isUsed(String peer) {
+    return peers == null ? Peers.find(peer).isFound() : peers.contains(peer);
+  }
+
+  /** Asks each peer that is wanted what it is. */
+  private Map<String, String> describePeers(List<Suite> chosen) {
+    Set<String> wanted = new LinkedHashSet<>();
+    for (String name : Peers.KNOWN) {
+      boolean able = chosen.stream().anyMatch(s -> s.peers().contains(name));
+      if (able && (peers == null || peers.contains(name))) {
+        wanted.add(name);
+      }
+    }
+    if (peers != null) {
+      for (String name : peers) {
+        if (!name.equals("none") && !Peers.KNOWN.contains(name)) {
+          throw wrong(
+              "There is no peer called "
+                  + name
+                  + "; there are "
+                  + String.join(", ", Peers.KNOWN)
+                  + ".");
+        }
+      }
+    }
+    Map<String, String> described = new LinkedHashMap<>();
+    for (String name : wanted) {
+      Peer peer = Peers.find(name);
+      if (!peer.isFound()) {
+        if (peers != null) {
+          throw new InputException(name + " was not found: " + peer.reason() + ".");
+        }
+        described.put(name, "skipped: " + peer.reason());
+        continue;
+      }
+      try {
+        described.put(name, PeerProcess.describe(peer));
+      } catch (PeerException e) {
+        throw new InputException(e.getMessage());
+      }
+    }
+    return described;
+  }
+
+  /** The command line that repeats this run. */
+  private String repeat() {
+    StringBuilder command = new StringBuilder("./lanewise bench");
+    suites.forEach(s -> command.append(' ').append(s));
+    if (quick) {
+      command.append(" --quick");
+    }
+    if (!filter.isEmpty()) {
+      command.append(" --filter '").append(filter).append('\'');
+    }
+    if (!threads.isEmpty()) {
+      command
+          .append(" --threads ")
+          .append(String.join(",", threads.stream().map(t -> "" + t).toList()));
+    }
+    if (peers != null) {
+      command.append(" --peers ").append(String.join(",", peers));
+    }
+    return command.toString();
+  }
+
+  private static String version() {
+    Module module = BenchCommand.class.getModule();
+    return module.isNamed() ? module.getDescriptor().rawVersion().orElse("unknown") : "unknown";
+  }
+
+  private void write(Report report, Report old) throws IOException {
+    if (json != null) {
+      AtomicFile.writeText(json, report.toRows());
+    }
+    if (store != null) {
+      AtomicFile.writeText(store, report.toJson());
+    }
+    if (html != null) {
+      AtomicFile.writeText(html, HtmlReport.of(report, old));
+    }
+    if (markdown != null) {
+      String before = Files.exists(markdown) ? Files.readString(markdown) : "";
+      AtomicFile.writeText(markdown, MarkdownReport.into(before, report));
+    }
+  }
+}

@@ -1,0 +1,185 @@
+package dev.lanewise.bench;
+
+import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contender;
+import dev.lanewise.bench.contest.Contest;
+import dev.lanewise.bench.contest.ContestProfiler;
+import dev.lanewise.bench.report.Interval;
+import dev.lanewise.bench.report.Result;
+import dev.lanewise.bench.report.Rival;
+import dev.lanewise.bench.suite.Workloads;
+import dev.lanewise.core.base.InputException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.openjdk.jmh.results.BenchmarkResult;
+import org.openjdk.jmh.results.IterationResult;
+import org.openjdk.jmh.results.RunResult;
+import org.openjdk.jmh.results.format.ResultFormatFactory;
+import org.openjdk.jmh.results.format.ResultFormatType;
+import org.openjdk.jmh.runner.RunnerException;
+import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
+import org.openjdk.jmh.runner.options.OptionsBuilder;
+import org.openjdk.jmh.runner.options.TimeValue;
+import org.openjdk.jmh.runner.options.VerboseMode;
+
+/**
+ * Runs cases through JMH, each in JVMs of its own with a heap of fixed size.
+ *
+ * <p>The JVMs run on the class path, whatever this one runs on: JMH's generated code and the peers'
+ * jars are not modules.
+ */
+final class Runner {
+  private static final String NO_PEERS = "";
+
+  private final boolean quick;
+  private final Path folder;
+  private final String java;
+  private double best;
+  private final List<RunResult> all = new ArrayList<>();
+
+  /**
+   * Creates a runner.
+   *
+   * @param quick one JVM a case and short iterations, or three JVMs and longer ones
+   * @param folder takes JMH's log and JSON
+   * @param java the launcher of the JVMs; null for this JVM's
+   */
+  Runner(boolean quick, Path folder, String java) {
+    this.quick = quick;
+    this.folder = folder;
+    this.java = java;
+    ClassPath.publish();
+  }
+
+  /**
+   * Measures a case.
+   *
+   * @param suite its suite
+   * @param text the case
+   * @param threads threads of every contender
+   * @param peers names of the peers that take part
+   * @return the result
+   * @throws InputException if a contender fails or computes something wrong
+   */
+  Result run(Suite suite, String text, int threads, List<String> peers) {
+    Path notes = folder.resolve("notes.txt");
+    Path log = folder.resolve("jmh.log");
+    Collection<RunResult> results;
+    try {
+      Files.deleteIfExists(notes);
+      ChainedOptionsBuilder options =
+          new OptionsBuilder()
+              .include("^" + suite.benchmark().getName().replace(".", "\\.") + "\\.round$")
+              .param("task", text)
+              .param("threads", Integer.toString(threads))
+              .param("peers", peers.isEmpty() ? NO_PEERS : String.join(",", peers))
+              .forks(quick ? 1 : 3)
+              .warmupIterations(1)
+              .warmupTime(TimeValue.milliseconds(quick ? 200 : 500))
+              .measurementIterations(quick ? 7 : 10)
+              .measurementTime(TimeValue.milliseconds(quick ? 200 : 500))
+              .addProfiler(ContestProfiler.class)
+              .shouldFailOnError(true)
+              .timeout(TimeValue.minutes(10))
+              .verbosity(VerboseMode.NORMAL)
+              .output(log.toString())
+              .jvmArgs(
+                  "--add-modules=jdk.incubator.vector",
+                  "--enable-native-access=ALL-UNNAMED",
+                  "-Xms512m",
+                  "-Xmx512m",
+                  "-XX:+AlwaysPreTouch",
+                  "-D" + Contest.SLICE + "=" + (quick ? 8 : 15),
+                  "-D" + ContestProfiler.NOTES + "=" + notes.toAbsolutePath());
+      if (java != null) {
+        options.jvm(java);
+      }
+      results = new org.openjdk.jmh.runner.Runner(options.build()).run();
+    } catch (RunnerException | IOException e) {
+      throw new InputException(text + " failed: " + cause(log, e));
+    }
+    all.addAll(results);
+    Case task = Case.parse(text);
+    Notes noted = Notes.read(notes);
+    best = Math.max(best, noted.most());
+    return result(suite, task, threads, results, noted);
+  }
+
+  /** The most arithmetic that all cores ever gave, in GFLOP/s. */
+  double best() {
+    return best;
+  }
+
+  /** JMH prints the exception of a fork into its log and throws a word without it. */
+  private static String cause(Path log, Exception e) {
+    try {
+      for (String line : Files.readAllLines(log)) {
+        int at = line.indexOf("Exception: ");
+        if (at >= 0 && !line.startsWith("\tat")) {
+          return line.substring(at + 11);
+        }
+      }
+    } catch (IOException unreadable) {
+      // Then JMH's own word must do
+    }
+    return e.getMessage() + "; see " + log;
+  }
+
+  private static Result result(
+      Suite suite, Case task, int threads, Collection<RunResult> results, Notes notes) {
+    Map<String, List<Double>> times = new LinkedHashMap<>();
+    for (RunResult run : results) {
+      for (BenchmarkResult fork : run.getBenchmarkResults()) {
+        for (IterationResult iteration : fork.getIterationResults()) {
+          iteration
+              .getSecondaryResults()
+              .forEach(
+                  (name, value) ->
+                      times.computeIfAbsent(name, n -> new ArrayList<>()).add(value.getScore()));
+        }
+      }
+    }
+    List<Double> ours = times.remove(Contender.OURS);
+    if (ours == null) {
+      throw new InputException(task + " failed: no time of ours was reported");
+    }
+    List<Rival> rivals = new ArrayList<>();
+    times.forEach(
+        (peer, nanos) -> {
+          List<Double> ratios = new ArrayList<>();
+          for (int i = 0; i < Math.min(nanos.size(), ours.size()); i++) {
+            ratios.add(nanos.get(i) / ours.get(i));
+          }
+          rivals.add(new Rival(peer, Interval.of(nanos), Interval.of(ratios)));
+        });
+    return new Result(
+        suite.toString(),
+        task,
+        threads,
+        Workloads.cost(task),
+        Interval.of(ours),
+        rivals,
+        notes.others(),
+        notes.peak(),
+        notes.warmUp());
+  }
+
+  /**
+   * Writes what JMH found, in its own format.
+   *
+   * @param file the file
+   */
+  void writeJmh(Path file) {
+    try {
+      ResultFormatFactory.getInstance(ResultFormatType.JSON, file.toString()).writeOut(all);
+    } catch (RuntimeException e) {
+      throw new InputException("cannot write " + file + ": " + e.getMessage());
+    }
+  }
+}

@@ -1,0 +1,86 @@
+package dev.lanewise.bench.contest;
+
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.stream.Collectors;
+
+/**
+ * What is timed, in words that every contender understands: an operation and its parameters.
+ *
+ * <p>Written as {@code gemm m=1024 n=2304 k=768 layout=NT}.
+ *
+ * @param operation name of the operation
+ * @param params its parameters in the order given
+ */
+public record Case(String operation, Map<String, String> params) {
+
+  /** Keeps the parameters unmodifiable and in order. */
+  public Case {
+    params = Collections.unmodifiableMap(new LinkedHashMap<>(params));
+  }
+
+  /**
+   * Reads a case.
+   *
+   * @param text operation and {@code key=value} pairs between blanks
+   * @return the case
+   * @throws IllegalArgumentException if a pair has no equals sign
+   */
+  public static Case parse(String text) {
+    String[] words = text.strip().split("\\s+", -1);
+    Map<String, String> params = new LinkedHashMap<>();
+    for (int i = 1; i < words.length; i++) {
+      int equals = words[i].indexOf('=');
+      if (equals < 1) {
+        throw new IllegalArgumentException("no key=value: " + words[i] + " in " + text);
+      }
+      params.put(words[i].substring(0, equals), words[i].substring(equals + 1));
+    }
+    return new Case(words[0], params);
+  }
+
+  /**
+   * A number among the parameters.
+   *
+   * @param key the parameter's name
+   * @return its value
+   * @throws IllegalArgumentException if it is missing or no number
+   */
+  public int number(String key) {
+    String value = params.get(key);
+    if (value == null) {
+      throw new IllegalArgumentException(this + " does not say " + key);
+    }
+    return Integer.parseInt(value);
+  }
+
+  /**
+   * A number among the parameters, or another if it is not named.
+   *
+   * @param key the parameter's name
+   * @param otherwise what holds when it is not named
+   * @return its value
+   */
+  public int number(String key, int otherwise) {
+    return params.containsKey(key) ? number(key) : otherwise;
+  }
+
+  /**
+   * A word among the parameters, or another if it is not named.
+   *
+   * @param key the parameter's name
+   * @param otherwise what holds when it is not named
+   * @return its value
+   */
+  public String word(String key, String otherwise) {
+    return params.getOrDefault(key, otherwise);
+  }
+
+  @Override
+  public String toString() {
+    return params.entrySet().stream()
+        .map(e -> " " + e.getKey() + "=" + e.getValue())
+        .collect(Collectors.joining("", operation, ""));
+  }
+}

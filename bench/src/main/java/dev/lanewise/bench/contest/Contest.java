@@ -1,0 +1,238 @@
+package dev.lanewise.bench.contest;
+
+import dev.lanewise.bench.peers.PeerProcess;
+import dev.lanewise.bench.peers.Peers;
+import java.lang.management.ManagementFactory;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Contenders that perform the same case by turns.
+ *
+ * <p>A turn is a slice of some milliseconds, preceded by a lead-in that is not timed, in which
+ * caches fill and the threads of the contender before go to sleep. A round gives every contender
+ * one turn; the order rotates. What disturbs the machine for longer than a round thus meets all
+ * alike, and the ratio of two times of one round is sounder than either.
+ */
+public final class Contest implements AutoCloseable {
+  /** System property: milliseconds of a turn. */
+  public static final String SLICE = "lanewise.bench.slice";
+
+  /** System property: milliseconds that Lanewise runs alone first, until it is compiled. */
+  public static final String SETTLE = "lanewise.bench.settle";
+
+  private static final long LEAD_IN = 3_000_000;
+
+  /** A contender that takes so many times as long as Lanewise is not asked in every round. */
+  private static final double HOPELESS = 20;
+
+  private final Workload workload;
+  private final List<Turns> turns = new ArrayList<>();
+  private final List<WarmUp> warmUp = new ArrayList<>();
+  private final long settle = Long.getLong(SETTLE, 1200) * 1_000_000;
+  private final long slice = Long.getLong(SLICE, 15) * 1_000_000;
+  private int round;
+
+  /**
+   * A moment of the warm-up of Lanewise.
+   *
+   * @param seconds since the JVM started
+   * @param nanos time of an operation then
+   */
+  public record WarmUp(double seconds, double nanos) {}
+
+  /** One contender's share of the contest. */
+  private static final class Turns {
+    final Contender contender;
+    double estimate;
+    double hopeless;
+    final List<Double> times = new ArrayList<>();
+
+    Turns(Contender contender) {
+      this.contender = contender;
+    }
+  }
+
+  /**
+   * Prepares the contest: every contender computes the case, and its result is compared with the
+   * exact one before anything is timed.
+   *
+   * @param workload the case; closed with this contest
+   * @param threads number of threads of every contender
+   * @param peers names of peers; those that do not know the operation stay away
+   * @throws WrongResultException if a contender's result is not the exact one within the tolerance
+   */
+  public Contest(Workload workload, int threads, List<String> peers) {
+    this.workload = workload;
+    try {
+      Turns ours = new Turns(new Ours(workload));
+      turns.add(ours);
+      ours.contender.nanos(0, 1);
+      verify(ours.contender);
+      settle(ours);
+      // Once more, now that it is compiled
+      workload.reset();
+      ours.contender.nanos(0, 1);
+      verify(ours.contender);
+      for (String name : peers) {
+        PeerProcess peer = PeerProcess.start(Peers.find(name), workload.task(), threads);
+        if (peer != null) {
+          Turns turn = new Turns(peer);
+          turns.add(turn);
+          turn.estimate = peer.nanos(0, 1);
+          verify(peer);
+          turn.estimate = Math.min(turn.estimate, peer.nanos(0, 1));
+          if (turn.estimate > Math.max(2e8, HOPELESS * ours.estimate)) {
+            turn.hopeless = turn.estimate;
+          }
+        }
+      }
+    } catch (RuntimeException e) {
+      close();
+      throw e;
+    }
+  }
+
+  /** Runs Lanewise alone until the compiler has done with it, and keeps the curve. */
+  private void settle(Turns ours) {
+    long start = System.nanoTime();
+    long jvm = ManagementFactory.getRuntimeMXBean().getStartTime();
+    double offset = (System.currentTimeMillis() - jvm) / 1e3;
+    long now = start;
+    long operations = 1;
+    do {
+      double nanos = (double) ours.contender.nanos(0, operations) / operations;
+      now = System.nanoTime();
+      warmUp.add(new WarmUp(offset + (now - start) / 1e9, nanos));
+      operations = Math.max(1, (long) (4e6 / nanos));
+      ours.estimate = nanos;
+    } while (now - start < settle);
+  }
+
+  private void verify(Contender contender) {
+    long[] positions = workload.positions();
+    double[] expected = workload.expected();
+    double[] result = contender.result(positions);
+    for (int i = 0; i < positions.length; i++) {
+      double error = Math.abs(result[i] - expected[i]);
+      if (!(error <= workload.tolerance(i))) {
+        throw new WrongResultException(
+            "%s computes %s at element %d of %s, where %s is right"
+                .formatted(
+                    contender.name(), result[i], positions[i], workload.task(), expected[i]));
+      }
+    }
+  }
+
+  /** Gives every contender a turn. */
+  public void round() {
+    for (int i = 0; i < turns.size(); i++) {
+      Turns turn = turns.get((i + round) % turns.size());
+      if (turn.hopeless > 0) {
+        turn.times.add(turn.hopeless);
+        continue;
+      }
+      long leadIn = turn.estimate > 10 * LEAD_IN ? 0 : Math.ceilDiv(LEAD_IN, (long) turn.estimate);
+      long operations = Math.max(1, Math.round(slice / turn.estimate));
+      double nanos = (double) turn.contender.nanos(leadIn, operations) / operations;
+      turn.estimate = nanos;
+      turn.times.add(nanos);
+    }
+    round++;
+  }
+
+  /**
+   * The median time of each contender over the rounds since the last call, and forgets them.
+   *
+   * @return nanoseconds of an operation by name, Lanewise first
+   */
+  public Map<String, Double> takeMedians() {
+    Map<String, Double> medians = new LinkedHashMap<>();
+    for (Turns turn : turns) {
+      double[] sorted = turn.times.stream().mapToDouble(Double::doubleValue).sorted().toArray();
+      turn.times.clear();
+      if (sorted.length > 0) {
+        int half = sorted.length / 2;
+        medians.put(
+            turn.contender.name(),
+            sorted.length % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2);
+      }
+    }
+    return medians;
+  }
+
+  /** Processor time that this process and the peers have used. */
+  Duration processorTime() {
+    return turns.stream()
+        .map(t -> t.contender.processorTime())
+        .reduce(Duration.ZERO, Duration::plus);
+  }
+
+  /**
+   * How Lanewise came to its speed in this JVM.
+   *
+   * @return moments in the order of time
+   */
+  public List<WarmUp> warmUp() {
+    return warmUp;
+  }
+
+  @Override
+  public void close() {
+    turns.forEach(t -> t.contender.close());
+    workload.close();
+  }
+
+  /** Lanewise, in this process. */
+  private record Ours(Workload workload) implements Contender {
+    @Override
+    public String name() {
+      return OURS;
+    }
+
+    @Override
+    public long nanos(long leadIn, long operations) {
+      for (long i = 0; i < leadIn; i++) {
+        workload.run();
+      }
+      long start = System.nanoTime();
+      for (long i = 0; i < operations; i++) {
+        workload.run();
+      }
+      return System.nanoTime() - start;
+    }
+
+    @Override
+    public double[] result(long[] positions) {
+      return workload.result(positions);
+    }
+
+    @Override
+    public Duration processorTime() {
+      return ProcessHandle.current().info().totalCpuDuration().orElse(Duration.ZERO);
+    }
+
+    @Override
+    public void close() {}
+  }
+
+  /**
+   * Places spread over a result, the first and the last among them.
+   *
+   * @param count elements of the result
+   * @return at most 64 positions
+   */
+  public static long[] spread(long count) {
+    long[] positions = new long[(int) Math.min(64, count)];
+    for (int i = 0; i < positions.length; i++) {
+      long even = i * (count - 1) / Math.max(1, positions.length - 1);
+      boolean edge = i == 0 || i == positions.length - 1;
+      positions[i] = edge ? even : Math.min(count - 1, even + Inputs.below(i, 99, 17));
+    }
+    return Arrays.stream(positions).sorted().distinct().toArray();
+  }
+}

@@ -1,0 +1,71 @@
+package dev.lanewise.bench.contest;
+
+import dev.lanewise.simd.Workers;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Level;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/**
+ * What all suites share: JMH times rounds, and {@link ContestProfiler} tells it who took how long.
+ */
+@State(Scope.Benchmark)
+@BenchmarkMode(Mode.AverageTime)
+@OutputTimeUnit(TimeUnit.MILLISECONDS)
+@Fork(value = 3)
+@Warmup(iterations = 2, time = 500, timeUnit = TimeUnit.MILLISECONDS)
+@Measurement(iterations = 7, time = 500, timeUnit = TimeUnit.MILLISECONDS)
+public abstract class ContestBenchmark {
+  /** Threads of every contender. */
+  @Param("1")
+  public int threads;
+
+  /** Names of the peers between commas; none by default. */
+  @Param("")
+  public String peers;
+
+  private Contest contest;
+
+  /** Called by JMH. */
+  protected ContestBenchmark() {}
+
+  /**
+   * The work that is timed.
+   *
+   * @return a fresh workload
+   */
+  protected abstract Workload workload();
+
+  /** Lets every contender compute the case and compares the results. */
+  @Setup(Level.Trial)
+  public void prepare() {
+    Workers.setThreads(threads);
+    contest =
+        new Contest(workload(), threads, peers.isEmpty() ? List.of() : List.of(peers.split(",")));
+    ContestProfiler.start(contest);
+  }
+
+  /** Gives every contender a turn. */
+  @Benchmark
+  public void round() {
+    contest.round();
+  }
+
+  /** Sends the contenders home. */
+  @TearDown(Level.Trial)
+  public void close() {
+    ContestProfiler.end();
+    contest.close();
+  }
+}

@@ -1,0 +1,101 @@
+package dev.lanewise.bench.report;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+
+/**
+ * What has changed between two reports.
+ *
+ * @param changes the cases that both have
+ * @param onlyOld names of cases that only the old one has
+ * @param onlyNew names of cases that only the new one has
+ * @param sameMachine whether both come from the same machine and Java
+ */
+public record Comparison(
+    List<Change> changes, List<String> onlyOld, List<String> onlyNew, boolean sameMachine) {
+
+  /**
+   * A case then and now.
+   *
+   * @param old the old result
+   * @param now the new one
+   * @param speed new speed divided by old, with the most cautious interval that both allow
+   * @param verdict whether it changed beyond noise
+   */
+  public record Change(Result old, Result now, Interval speed, Rival.Verdict verdict) {}
+
+  /**
+   * Compares.
+   *
+   * @param old the baseline
+   * @param now the new report
+   * @return the comparison
+   */
+  public static Comparison of(Report old, Report now) {
+    Map<String, Result> before =
+        old.results().stream()
+            .collect(Collectors.toMap(Result::name, Function.identity(), (a, b) -> b));
+    List<Change> changes = new ArrayList<>();
+    List<String> onlyNew = new ArrayList<>();
+    double floor = Math.max(old.floor(), now.floor());
+    for (Result result : now.results()) {
+      Result was = before.remove(result.name());
+      if (was == null) {
+        onlyNew.add(result.name());
+      } else {
+        Interval a = was.nanos();
+        Interval b = result.nanos();
+        Interval speed =
+            new Interval(
+                a.median() / b.median(),
+                a.low() / b.high(),
+                a.high() / b.low(),
+                Math.min(a.count(), b.count()));
+        boolean doubtful = was.isDisturbed(old.limits()) || result.isDisturbed(now.limits());
+        changes.add(
+            new Change(
+                was, result, speed, doubtful ? Rival.Verdict.EVEN : Rival.verdict(speed, floor)));
+      }
+    }
+    return new Comparison(
+        changes, List.copyOf(before.keySet()), onlyNew, old.machine().equals(now.machine()));
+  }
+
+  /** The comparison in lines: what changed first, then how many did not. */
+  public List<String> lines() {
+    List<String> lines = new ArrayList<>();
+    if (!sameMachine) {
+      lines.add("The baseline comes from another machine or Java: differences may be theirs.");
+    }
+    for (Change change : changes) {
+      if (change.verdict() != Rival.Verdict.EVEN) {
+        lines.add(line(change));
+      }
+    }
+    long even = changes.stream().filter(c -> c.verdict() == Rival.Verdict.EVEN).count();
+    lines.add(even + " of " + changes.size() + " cases show no change beyond noise.");
+    if (!onlyOld.isEmpty()) {
+      lines.add("Only in the baseline: " + onlyOld.size() + " cases.");
+    }
+    if (!onlyNew.isEmpty()) {
+      lines.add("Not in the baseline: " + onlyNew.size() + " cases.");
+    }
+    return lines;
+  }
+
+  private static String line(Change change) {
+    return "%s, %d threads: %.2f× the baseline's speed (%.2f–%.2f), %s -> %s %s"
+        .formatted(
+            Text.task(change.now().task()),
+            change.now().threads(),
+            change.speed().median(),
+            change.speed().low(),
+            change.speed().high(),
+            Text.number(change.old().speed().median()),
+            Text.number(change.now().speed().median()),
+            change.now().cost().unit());
+  }
+}

@@ -1,0 +1,338 @@
+package dev.lanewise.bench.report;
+
+import dev.lanewise.core.machine.MachineLimits.Rates;
+import dev.lanewise.core.report.BarChart;
+import dev.lanewise.core.report.Page;
+import dev.lanewise.core.report.XyChart;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import java.util.stream.DoubleStream;
+
+/** The report as one HTML file, with the stored report inside it. */
+public final class HtmlReport {
+  static final String DATA_START = "<script type=\"application/json\" id=\"report\">";
+
+  /** More points than this cannot all be named in a picture. */
+  private static final int NAMED_POINTS = 10;
+
+  private static final int WARM_UP_LINES = 5;
+
+  private final Report report;
+  private final Page page;
+
+  private HtmlReport(Report report) {
+    this.report = report;
+    page =
+        new Page(
+            "Performance of Lanewise",
+            report.date() + ", " + report.machine().processor() + ", " + threadsInWords());
+  }
+
+  /**
+   * Draws a report.
+   *
+   * @param report what was measured
+   * @param baseline an older report to compare with, or null
+   * @return a page that needs no other file
+   */
+  public static String of(Report report, Report baseline) {
+    return new HtmlReport(report).draw(baseline);
+  }
+
+  private String draw(Report baseline) {
+    page.figures(Summary.figures(report));
+    if (report.quick()) {
+      page.paragraph(
+          "A quick run: one JVM a case and short iterations. What differs from one start of a JVM"
+              + " to the next is not in its intervals, so differences below 5 % are not called"
+              + " differences.");
+    }
+    Summary.disturbed(report).ifPresent(page::paragraph);
+    if (baseline != null) {
+      compare(Comparison.of(baseline, report), baseline);
+    }
+    roofline();
+    for (String suite : suites()) {
+      page.heading(suite(suite));
+      for (int threads : threads(suite)) {
+        bars(suite, threads);
+      }
+      table(suite);
+    }
+    warmUp();
+    machine();
+    peers();
+    method();
+    String data = report.toJson().replace("</", "<\\/");
+    return page.html().replace("</main>", "</main>\n" + DATA_START + data + "</script>");
+  }
+
+  private String threadsInWords() {
+    return report.limits().threads() + " cores, " + report.limits().vectorBits() + "-bit vectors";
+  }
+
+  private static String suite(String name) {
+    return switch (name) {
+      case "gemm" -> "Matrix products";
+      case "kernels" -> "Kernels";
+      case "train" -> "Training";
+      case "generate" -> "Generating";
+      case "gpu" -> "GPU";
+      default -> name;
+    };
+  }
+
+  private Set<String> suites() {
+    return report.results().stream()
+        .map(Result::suite)
+        .collect(Collectors.toCollection(LinkedHashSet::new));
+  }
+
+  private Set<Integer> threads(String suite) {
+    return report.results().stream()
+        .filter(r -> r.suite().equals(suite))
+        .map(Result::threads)
+        .collect(Collectors.toCollection(TreeSet::new))
+        .descendingSet();
+  }
+
+  private List<Result> results(String suite, int threads) {
+    return report.results().stream()
+        .filter(r -> r.suite().equals(suite) && r.threads() == threads)
+        .toList();
+  }
+
+  private void compare(Comparison comparison, Report baseline) {
+    page.heading("Since " + baseline.date());
+    comparison.lines().stream()
+        .limit(1)
+        .filter(l -> l.startsWith("The baseline"))
+        .forEach(page::paragraph);
+    List<List<String>> rows = new ArrayList<>();
+    for (Comparison.Change change : comparison.changes()) {
+      rows.add(
+          List.of(
+              Text.task(change.now().task()),
+              Integer.toString(change.now().threads()),
+              Text.speed(change.old().speed()),
+              Text.speed(change.now().speed()),
+              change.now().cost().unit(),
+              Text.ratio(change.speed(), Math.max(report.floor(), baseline.floor()))));
+    }
+    page.table(List.of("case", "threads", "before", "now", "unit", "speed"), rows);
+  }
+
+  private void roofline() {
+    int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
+    Rates rates = report.limits().of(threads);
+    List<Result> points =
+        report.results().stream()
+            .filter(r -> r.threads() == threads && r.cost().bytes() > 0 && r.cost().flops() > 0)
+            .toList();
+    if (points.isEmpty()) {
+      return;
+    }
+    page.heading("Arithmetic and memory");
+    double peak = rates.fma().best();
+    double bandwidth = rates.update().best();
+    double[] intensities =
+        points.stream().mapToDouble(r -> r.cost().flops() / r.cost().bytes()).toArray();
+    double low = Math.min(0.1, DoubleStream.of(intensities).min().orElse(0.1));
+    double high = Math.max(100, DoubleStream.of(intensities).max().orElse(100) * 1.5);
+    XyChart chart =
+        new XyChart(
+                "Speed over operations for each byte, "
+                    + threads
+                    + (threads == 1 ? " thread" : " threads"))
+            .x("operations for each byte of operands")
+            .logX()
+            .y("GFLOP/s")
+            .logY()
+            .description(
+                "A line rises with the memory's bandwidth and turns flat at the arithmetic peak;"
+                    + " each point is a kernel.")
+            .line(
+                "limit of this machine",
+                new double[] {low, peak / bandwidth, high},
+                new double[] {low * bandwidth, peak, peak});
+    for (String suite : suites()) {
+      List<Result> own = points.stream().filter(r -> r.suite().equals(suite)).toList();
+      if (!own.isEmpty()) {
+        double[] x = own.stream().mapToDouble(r -> r.cost().flops() / r.cost().bytes()).toArray();
+        double[] y = own.stream().mapToDouble(r -> r.cost().flops() / r.nanos().median()).toArray();
+        if (own.size() <= NAMED_POINTS && !suite.equals("gemm")) {
+          chart.points(
+              suite(suite),
+              x,
+              y,
+              own.stream().map(r -> r.task().operation()).toArray(String[]::new));
+        } else {
+          chart.points(suite(suite), x, y);
+        }
+      }
+    }
+    page.chart(chart);
+    page.paragraph(
+        "The slope is %.0f GB/s, measured updating memory in place; the flat part is %.0f GFLOP/s of"
+                .formatted(bandwidth, peak)
+            + " fused multiply-adds. A kernel above the slope works in the caches. Bytes count"
+            + " every operand once.");
+  }
+
+  private void bars(String suite, int threads) {
+    Map<String, List<Result>> byUnit =
+        results(suite, threads).stream()
+            .collect(
+                Collectors.groupingBy(
+                    r -> r.cost().unit(), LinkedHashMap::new, Collectors.toList()));
+    byUnit.forEach((unit, results) -> bars(threads, unit, results));
+  }
+
+  private void bars(int threads, String unit, List<Result> results) {
+    Set<String> peers = new LinkedHashSet<>();
+    results.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
+    BarChart chart =
+        new BarChart(threads + (threads == 1 ? " thread" : " threads"), unit)
+            .categories(results.stream().map(r -> Text.task(r.task())).toArray(String[]::new))
+            .series(
+                "Lanewise",
+                results.stream().mapToDouble(r -> r.speed().median()).toArray(),
+                results.stream().mapToDouble(r -> r.speed().error()).toArray());
+    for (String peer : peers) {
+      double[] speeds = new double[results.size()];
+      double[] errors = new double[results.size()];
+      for (int i = 0; i < speeds.length; i++) {
+        Interval speed = peerSpeed(results.get(i), peer);
+        speeds[i] = speed == null ? Double.NaN : speed.median();
+        errors[i] = speed == null ? 0 : speed.error();
+      }
+      chart.series(peer, speeds, errors);
+    }
+    Rates rates = report.limits().of(threads);
+    if (unit.equals("GFLOP/s")) {
+      chart.mark(rates.fma().best(), "peak %.0f".formatted(rates.fma().best()));
+    } else if (unit.equals("GB/s")) {
+      chart.mark(rates.read().best(), "read %.0f".formatted(rates.read().best()));
+    }
+    page.chart(chart);
+  }
+
+  private static Interval peerSpeed(Result result, String peer) {
+    return result.rivals().stream()
+        .filter(r -> r.peer().equals(peer))
+        .map(r -> r.nanos().invert(result.cost().amount() * 1e9))
+        .findFirst()
+        .orElse(null);
+  }
+
+  private void table(String suite) {
+    Set<String> peers = new LinkedHashSet<>();
+    List<Result> all = report.results().stream().filter(r -> r.suite().equals(suite)).toList();
+    all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
+    List<String> header =
+        new ArrayList<>(List.of("case", "threads", "speed", "unit", "ms", "% of limit"));
+    peers.forEach(p -> header.add("÷ " + p));
+    List<List<String>> rows = new ArrayList<>();
+    for (Result result : all) {
+      List<String> row =
+          new ArrayList<>(
+              List.of(
+                  Text.task(result.task()) + (result.isDisturbed(report.limits()) ? " (busy)" : ""),
+                  Integer.toString(result.threads()),
+                  Text.speed(result.speed()),
+                  result.cost().unit(),
+                  Text.number(result.nanos().median() / 1e6),
+                  "%.0f".formatted(100 * result.fractionOfLimit(report.limits()))));
+      for (String peer : peers) {
+        row.add(
+            result.rivals().stream()
+                .filter(r -> r.peer().equals(peer))
+                .map(r -> Text.ratio(r, report.floor()))
+                .findFirst()
+                .orElse(""));
+      }
+      rows.add(row);
+    }
+    page.folded("Table with intervals", Page.fragment().table(header, rows));
+  }
+
+  private void warmUp() {
+    List<Result> curves = Summary.warmUps(report, WARM_UP_LINES);
+    if (curves.isEmpty()) {
+      return;
+    }
+    page.heading("From the start of the JVM to full speed");
+    XyChart chart =
+        new XyChart("Speed while the JVM compiles")
+            .x("seconds since the JVM started")
+            .y("% of the final speed")
+            .yRange(0, 110)
+            .description("Lines that rise to 100 % as the compiler replaces interpreted code.");
+    for (Result result : curves) {
+      List<Double> curve = result.warmUp();
+      double[] x = new double[curve.size() / 2];
+      double[] y = new double[curve.size() / 2];
+      for (int i = 0; i < x.length; i++) {
+        x[i] = curve.get(2 * i);
+        y[i] = 100 * result.nanos().median() / curve.get(2 * i + 1);
+      }
+      chart.line(Text.task(result.task()), x, y);
+    }
+    page.chart(chart);
+  }
+
+  private void machine() {
+    page.heading("Machine");
+    Map<String, String> facts = new LinkedHashMap<>();
+    facts.put("processor", report.machine().processor());
+    facts.put("cores", Integer.toString(report.machine().cores()));
+    facts.put("caches", String.join(", ", report.machine().caches()));
+    facts.put("vectors", report.machine().vectorBits() + " bits");
+    facts.put("memory", "%.1f GiB".formatted(report.machine().memoryBytes() / 0x1p30));
+    facts.put(
+        "system",
+        report.machine().system() + (report.machine().virtualized() ? ", virtual machine" : ""));
+    facts.put("Java", report.machine().java());
+    facts.put("Lanewise", report.version());
+    page.facts(facts);
+    Rates one = report.limits().one();
+    Rates all = report.limits().all();
+    page.table(
+        List.of("limit, measured", "1 core", report.limits().threads() + " cores", "unit"),
+        List.of(
+            limit("fused multiply-add", one.fma(), all.fma()),
+            limit("read", one.read(), all.read()),
+            limit("copy", one.copy(), all.copy()),
+            limit("triad", one.triad(), all.triad()),
+            limit("update in place", one.update(), all.update())));
+  }
+
+  private static List<String> limit(
+      String name,
+      dev.lanewise.core.machine.MachineLimits.Rate one,
+      dev.lanewise.core.machine.MachineLimits.Rate all) {
+    return List.of(name, Text.number(one.best()), Text.number(all.best()), one.unit());
+  }
+
+  private void peers() {
+    if (report.peers().isEmpty()) {
+      return;
+    }
+    page.heading("Peers");
+    List<List<String>> rows = new ArrayList<>();
+    report.peers().forEach((name, text) -> rows.add(List.of(name, text)));
+    page.table(List.of("name", "what it is"), rows);
+  }
+
+  private void method() {
+    page.heading("How it was measured");
+    Summary.method(report).forEach(page::paragraph);
+    page.text("", report.command());
+  }
+}

@@ -1,0 +1,117 @@
+package dev.lanewise.bench.report;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+
+/** What a report says in a few words, for the page and for Markdown. */
+final class Summary {
+  private Summary() {}
+
+  /** The few numbers at the head: ratios to each peer, over all cases it took part in. */
+  static Map<String, String> figures(Report report) {
+    Map<String, String> figures = new LinkedHashMap<>();
+    int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
+    report.results().stream()
+        .filter(r -> r.threads() == threads && r.cost().unit().equals("GFLOP/s"))
+        .max(Comparator.comparingDouble(r -> r.speed().median()))
+        .ifPresent(
+            r ->
+                figures.put(
+                    "fastest product or kernel, " + threads + " threads",
+                    "%.0f GFLOP/s, %.0f %% of peak"
+                        .formatted(
+                            r.speed().median(),
+                            100
+                                * r.cost().flops()
+                                / r.nanos().median()
+                                / report.limits().of(threads).fma().best())));
+    for (Map.Entry<String, Double> mean : means(report, threads).entrySet()) {
+      figures.put("speed ÷ " + mean.getKey(), "%.2f×".formatted(mean.getValue()));
+    }
+    return figures;
+  }
+
+  /** Geometric mean of the ratios to each peer of a suite, by {@code suite, peer}. */
+  static Map<String, Double> means(Report report, int threads) {
+    Map<String, List<Double>> ratios = new LinkedHashMap<>();
+    for (Result result : report.results()) {
+      if (result.threads() == threads) {
+        for (Rival rival : result.rivals()) {
+          ratios
+              .computeIfAbsent(rival.peer() + ", " + result.suite(), k -> new ArrayList<>())
+              .add(rival.ratio().median());
+        }
+      }
+    }
+    Map<String, Double> means = new LinkedHashMap<>();
+    ratios.forEach(
+        (key, all) ->
+            means.put(key, Math.exp(all.stream().mapToDouble(Math::log).average().orElseThrow())));
+    return means;
+  }
+
+  /** A note if others had much of the machine. */
+  static Optional<String> disturbed(Report report) {
+    List<Result> disturbed =
+        report.results().stream().filter(r -> r.isDisturbed(report.limits())).toList();
+    if (disturbed.isEmpty()) {
+      return Optional.empty();
+    }
+    double most = disturbed.stream().mapToDouble(Result::disturbance).max().orElseThrow();
+    double least = disturbed.stream().mapToDouble(Result::peak).min().orElseThrow();
+    return Optional.of(
+        "The machine was busy in %d of %d cases, which are marked: other guests or programs had up"
+                .formatted(disturbed.size(), report.results().size())
+            + " to %.0f %% of the cores, and these gave down to %.0f %% of their best arithmetic."
+                .formatted(100 * most, 100 * least / report.limits().all().fma().best()));
+  }
+
+  /** Cases with different operations whose warm-up is worth a line, the longest first. */
+  static List<Result> warmUps(Report report, int most) {
+    int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
+    Map<String, Result> byOperation =
+        report.results().stream()
+            .filter(r -> r.threads() == threads && r.warmUp().size() >= 8)
+            .filter(r -> r.nanos().median() < 1e8)
+            .collect(
+                Collectors.toMap(
+                    r -> r.task().operation(), r -> r, (a, b) -> a, LinkedHashMap::new));
+    return byOperation.values().stream().limit(most).toList();
+  }
+
+  /** The numbers of threads of a report, most first. */
+  static Set<Integer> threads(Report report) {
+    return report.results().stream()
+        .map(Result::threads)
+        .collect(Collectors.toCollection(TreeSet::new))
+        .descendingSet();
+  }
+
+  /** How the figures came to be, in sentences. */
+  static List<String> method(Report report) {
+    String forks =
+        report.quick()
+            ? "one JVM for each case and seven iterations"
+            : "three JVMs for each case and ten iterations in each";
+    return List.of(
+        "JMH, "
+            + forks
+            + ". Lanewise and the peers take turns of some milliseconds within an iteration; an"
+            + " iteration counts with the median of its turns, a case with the median of its"
+            + " iterations. Every peer has a process of its own, which is stopped while others have"
+            + " their turn, with the settings in which it is fastest. Each computes the right"
+            + " result before it is timed.",
+        "± is half the 95 % interval of the median, from order statistics. A ratio is our speed"
+            + " divided by the peer's in the same iteration: above 1, Lanewise is faster. A ratio"
+            + " is called faster or slower only if its whole interval is more than "
+            + (report.quick() ? "5" : "2")
+            + " % from 1.");
+  }
+}

@@ -1,0 +1,162 @@
+package dev.lanewise.bench.report;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Workload.Cost;
+import dev.lanewise.bench.contest.Workload.Pattern;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.Json;
+import dev.lanewise.core.machine.MachineFacts;
+import dev.lanewise.core.machine.MachineLimits;
+import dev.lanewise.core.machine.MachineLimits.Rate;
+import dev.lanewise.core.machine.MachineLimits.Rates;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ReportTest {
+  private static final Cost PRODUCT = Cost.arithmetic(2e9, 12e6, Pattern.TRIAD);
+
+  @TempDir private Path folder;
+
+  private static Rates rates(double fma) {
+    return new Rates(
+        new Rate(fma, fma, "GFLOP/s"),
+        new Rate(36, 35, "GB/s"),
+        new Rate(35, 34, "GB/s"),
+        new Rate(38, 37, "GB/s"),
+        new Rate(55, 50, "GB/s"));
+  }
+
+  private static Result result(double millis, double peerMillis, double disturbance, double peak) {
+    Interval ours = new Interval(millis * 1e6, millis * 0.99e6, millis * 1.01e6, 30);
+    double ratio = peerMillis / millis;
+    return new Result(
+        "gemm",
+        Case.parse("gemm m=1000 n=1000 k=1000 layout=NT"),
+        2,
+        PRODUCT,
+        ours,
+        List.of(
+            new Rival(
+                "openblas",
+                new Interval(peerMillis * 1e6, peerMillis * 0.9e6, peerMillis * 1.1e6, 30),
+                new Interval(ratio, ratio - 0.01, ratio + 0.01, 30))),
+        disturbance,
+        peak,
+        List.of(0.4, 9e7, 0.5, 2e7, 0.6, 8e6, 0.8, 6e6, 1.2, 5e6));
+  }
+
+  private static Report report(Result... results) {
+    return new Report(
+        "2026-11-22 07:00 UTC",
+        "./lanewise bench gemm",
+        "0.1.0",
+        false,
+        new MachineFacts(
+            "Processor <X>", 2, List.of("L2 1024K"), 1L << 34, "Linux 6", true, "VM 25", 512),
+        new MachineLimits(512, 2, rates(240), rates(480)),
+        Map.of("openblas", "OpenBLAS 0.3"),
+        List.of(results));
+  }
+
+  @Test
+  void speedRatioAndFractionFollowFromTheTimes() {
+    Report report = report(result(5, 5.5, 0, 480));
+    Result result = report.results().getFirst();
+    assertEquals(400, result.speed().median(), 1e-9);
+    assertEquals(400 / 480.0, result.fractionOfLimit(report.limits()), 1e-9);
+    List<?> rows = (List<?>) Json.parse(report.toRows(), "rows");
+    assertEquals(2, rows.size());
+    Map<?, ?> alone = (Map<?, ?>) rows.get(0);
+    Map<?, ?> row = (Map<?, ?>) rows.get(1);
+    for (String key :
+        List.of("benchmark", "params", "threads", "score", "error", "unit", "peer", "ratio")) {
+      assertTrue(alone.containsKey(key) && row.containsKey(key), key);
+    }
+    assertNull(alone.get("peer"));
+    assertNull(alone.get("ratio"));
+    assertEquals("gemm", row.get("benchmark"));
+    assertEquals("1000", ((Map<?, ?>) row.get("params")).get("m"));
+    assertEquals("openblas", row.get("peer"));
+    assertEquals(1.1, ((Number) row.get("ratio")).doubleValue(), 1e-9);
+    assertEquals(400, ((Number) row.get("score")).doubleValue(), 1e-9);
+    assertEquals("GFLOP/s", row.get("unit"));
+    assertEquals("faster", row.get("verdict"));
+  }
+
+  @Test
+  void survivesJsonAndHtml() throws Exception {
+    Report report = report(result(5, 5.5, Double.NaN, 480), result(6, 5, 0.2, 300));
+    Path json = folder.resolve("report.json");
+    Files.writeString(json, report.toJson());
+    Path html = folder.resolve("report.html");
+    Files.writeString(html, HtmlReport.of(report, report));
+    assertEquals(report.toJson(), Report.read(json).toJson());
+    assertEquals(report.toJson(), Report.read(html).toJson());
+    assertEquals(report.results().get(1), Report.read(html).results().get(1));
+  }
+
+  @Test
+  void aFileThatHoldsNoReportIsNamed() throws Exception {
+    Path file = folder.resolve("other.json");
+    Files.writeString(file, "{\"a\": 1}");
+    InputException e = assertThrows(InputException.class, () -> Report.read(file));
+    assertTrue(e.getMessage().contains("other.json"), e.getMessage());
+    assertThrows(InputException.class, () -> Report.read(folder.resolve("none.json")));
+  }
+
+  @Test
+  void theHtmlNeedsNoOtherFileAndEscapes() {
+    String html = HtmlReport.of(report(result(5, 5.5, 0, 480)), null);
+    assertTrue(html.contains("Processor &lt;X&gt;"));
+    assertFalse(html.matches("(?s).*(src|href)=\"(?!data:|#).*"), "refers to another file");
+    for (String part : List.of("<svg", "openblas", "./lanewise bench gemm", "1.10×")) {
+      assertTrue(html.contains(part), part);
+    }
+  }
+
+  @Test
+  void markdownReplacesOnlyItsSection() {
+    Report report = report(result(5, 5.5, 0, 480));
+    String readme = "# A\n<!-- performance -->\nold\n<!-- /performance -->\nend\n";
+    String once = MarkdownReport.into(readme, report);
+    assertTrue(once.startsWith("# A\n<!-- performance -->\n") && once.endsWith("\nend\n"), once);
+    assertFalse(once.contains("old"));
+    assertTrue(once.contains("2026-11-22") && once.contains("Processor <X>"), once);
+    assertEquals(once, MarkdownReport.into(once, report), "generated twice, the same");
+    assertTrue(MarkdownReport.into("", report).startsWith("# Performance\n"));
+  }
+
+  @Test
+  void comparesWhatBothHaveAndCallsNoiseNoise() {
+    Report old = report(result(5, 5, 0, 480));
+    assertEquals(
+        Rival.Verdict.FASTER, only(Comparison.of(old, report(result(4, 5, 0, 480)))).verdict());
+    assertEquals(
+        Rival.Verdict.SLOWER, only(Comparison.of(old, report(result(6, 5, 0, 480)))).verdict());
+    assertEquals(
+        Rival.Verdict.EVEN, only(Comparison.of(old, report(result(5.1, 5, 0, 480)))).verdict());
+    assertEquals(
+        Rival.Verdict.EVEN,
+        only(Comparison.of(old, report(result(9, 5, 0.3, 480)))).verdict(),
+        "a busy machine proves nothing");
+    assertEquals(
+        Rival.Verdict.EVEN,
+        only(Comparison.of(old, report(result(9, 5, 0, 240)))).verdict(),
+        "a machine at half its speed proves nothing");
+  }
+
+  private static Comparison.Change only(Comparison comparison) {
+    assertEquals(1, comparison.changes().size());
+    return comparison.changes().getFirst();
+  }
+}
