@@ -92,10 +92,10 @@ public final class AdamW {
   }
 
   private static void step(Call call, long row, long col, int n) {
-    MemorySegment parameter = call.segment[0];
-    MemorySegment gradient = call.segment[1];
-    MemorySegment first = call.segment[2];
-    MemorySegment second = call.segment[3];
+    MemorySegment parameter = Native.known(call.segment[0]);
+    MemorySegment gradient = Native.known(call.segment[1]);
+    MemorySegment first = Native.known(call.segment[2]);
+    MemorySegment second = Native.known(call.segment[3]);
     long parameterAt = call.at(0, row, col);
     long gradientAt = call.at(1, row, col);
     long firstAt = call.at(2, row, col);

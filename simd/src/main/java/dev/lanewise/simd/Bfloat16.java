@@ -88,8 +88,8 @@ public final class Bfloat16 {
   }
 
   private static void round(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -107,8 +107,8 @@ public final class Bfloat16 {
   }
 
   private static void widen(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {

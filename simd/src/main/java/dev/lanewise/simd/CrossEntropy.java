@@ -355,7 +355,7 @@ public final class CrossEntropy {
             Exponentials.statistics(x, xAt, cols, scratch);
           }
           finishRow(call, row, scratch, 0, 0);
-          dx.asSlice(dxAt, cols * Float.BYTES).fill((byte) 0);
+          Reduce.clear(dx, dxAt, (int) cols);
           continue;
         }
         double targetLogit = x.get(FLOAT, xAt + target * Float.BYTES);

@@ -176,6 +176,9 @@ public final class Dropout {
       int n,
       float scale,
       boolean accumulate) {
+    x = Native.known(x);
+    mask = Native.known(mask);
+    y = Native.known(y);
     FloatVector zero = FloatVector.zero(F);
     FloatVector factor = FloatVector.broadcast(F, scale);
     for (int i = 0; i < n; i += 64) {

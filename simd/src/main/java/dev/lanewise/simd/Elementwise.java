@@ -374,9 +374,9 @@ public final class Elementwise {
   }
 
   private static void add(Call call, long row, long col, int n) {
-    MemorySegment a = call.segment[0];
-    MemorySegment b = call.segment[1];
-    MemorySegment y = call.segment[2];
+    MemorySegment a = Native.known(call.segment[0]);
+    MemorySegment b = Native.known(call.segment[1]);
+    MemorySegment y = Native.known(call.segment[2]);
     long aAt = call.at(0, row, col);
     long bAt = call.at(1, row, col);
     long yAt = call.at(2, row, col);
@@ -398,9 +398,9 @@ public final class Elementwise {
   }
 
   private static void subtract(Call call, long row, long col, int n) {
-    MemorySegment a = call.segment[0];
-    MemorySegment b = call.segment[1];
-    MemorySegment y = call.segment[2];
+    MemorySegment a = Native.known(call.segment[0]);
+    MemorySegment b = Native.known(call.segment[1]);
+    MemorySegment y = Native.known(call.segment[2]);
     long aAt = call.at(0, row, col);
     long bAt = call.at(1, row, col);
     long yAt = call.at(2, row, col);
@@ -422,9 +422,9 @@ public final class Elementwise {
   }
 
   private static void multiply(Call call, long row, long col, int n) {
-    MemorySegment a = call.segment[0];
-    MemorySegment b = call.segment[1];
-    MemorySegment y = call.segment[2];
+    MemorySegment a = Native.known(call.segment[0]);
+    MemorySegment b = Native.known(call.segment[1]);
+    MemorySegment y = Native.known(call.segment[2]);
     long aAt = call.at(0, row, col);
     long bAt = call.at(1, row, col);
     long yAt = call.at(2, row, col);
@@ -446,9 +446,9 @@ public final class Elementwise {
   }
 
   private static void divide(Call call, long row, long col, int n) {
-    MemorySegment a = call.segment[0];
-    MemorySegment b = call.segment[1];
-    MemorySegment y = call.segment[2];
+    MemorySegment a = Native.known(call.segment[0]);
+    MemorySegment b = Native.known(call.segment[1]);
+    MemorySegment y = Native.known(call.segment[2]);
     long aAt = call.at(0, row, col);
     long bAt = call.at(1, row, col);
     long yAt = call.at(2, row, col);
@@ -470,8 +470,8 @@ public final class Elementwise {
   }
 
   private static void sqrt(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -482,8 +482,8 @@ public final class Elementwise {
   }
 
   private static void square(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -494,8 +494,8 @@ public final class Elementwise {
   }
 
   private static void negate(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -506,8 +506,8 @@ public final class Elementwise {
   }
 
   private static void reciprocal(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -518,8 +518,8 @@ public final class Elementwise {
   }
 
   private static void relu(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -530,8 +530,8 @@ public final class Elementwise {
   }
 
   private static void scale(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector alpha = FloatVector.broadcast(F, call.scalar[0]);
@@ -543,8 +543,8 @@ public final class Elementwise {
   }
 
   private static void affine(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector alpha = FloatVector.broadcast(F, call.scalar[0]);
@@ -557,8 +557,8 @@ public final class Elementwise {
   }
 
   private static void axpy(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector alpha = FloatVector.broadcast(F, call.scalar[0]);
@@ -571,8 +571,8 @@ public final class Elementwise {
   }
 
   private static void copy(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     for (int i = 0; i < n; i += LANES) {
@@ -583,7 +583,7 @@ public final class Elementwise {
   }
 
   private static void fill(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
+    MemorySegment y = Native.known(call.segment[0]);
     long yAt = call.at(0, row, col);
     FloatVector value = FloatVector.broadcast(F, call.scalar[0]);
     for (int i = 0; i < n; i += LANES) {
@@ -592,8 +592,8 @@ public final class Elementwise {
   }
 
   private static void sigmoid(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector least = FloatVector.broadcast(F, VectorMath.EXP_ZERO);
@@ -627,9 +627,9 @@ public final class Elementwise {
   }
 
   private static void expBackward(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment y = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long yAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -647,9 +647,9 @@ public final class Elementwise {
   }
 
   private static void logBackward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long xAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -667,9 +667,9 @@ public final class Elementwise {
   }
 
   private static void tanhBackward(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment y = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long yAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -687,9 +687,9 @@ public final class Elementwise {
   }
 
   private static void sigmoidBackward(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment y = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long yAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -707,9 +707,9 @@ public final class Elementwise {
   }
 
   private static void reluBackward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long xAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -727,9 +727,9 @@ public final class Elementwise {
   }
 
   private static void sqrtBackward(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment y = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long yAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -747,9 +747,9 @@ public final class Elementwise {
   }
 
   private static void squareBackward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long xAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -767,9 +767,9 @@ public final class Elementwise {
   }
 
   private static void reciprocalBackward(Call call, long row, long col, int n) {
-    MemorySegment y = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment y = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long yAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -787,8 +787,8 @@ public final class Elementwise {
   }
 
   private static void negateBackward(Call call, long row, long col, int n) {
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
     boolean accumulate = call.flag;

@@ -151,6 +151,8 @@ final class Exponentials {
   }
 
   private static void padTail(MemorySegment x, long at, int n, MemorySegment s) {
+    x = Native.known(x);
+    s = Native.known(s);
     FloatVector.broadcast(F, Float.NEGATIVE_INFINITY).intoMemorySegment(s, TAIL, ORDER);
     MemorySegment.copy(x, at, s, TAIL, (long) n * Float.BYTES);
   }
@@ -164,6 +166,7 @@ final class Exponentials {
 
   /** Largest element that is not NaN, -inf where there is none. */
   static float maximum(MemorySegment x, long xAt, int n) {
+    x = Native.known(x);
     FloatVector m0 = FloatVector.broadcast(F, Float.NEGATIVE_INFINITY);
     FloatVector m1 = m0;
     int i = 0;
@@ -191,6 +194,9 @@ final class Exponentials {
       int n,
       float shift,
       MemorySegment scratch) {
+    x = Native.known(x);
+    y = Native.known(y);
+    scratch = Native.known(scratch);
     FloatVector least = FloatVector.broadcast(F, VectorMath.EXP_ZERO);
     FloatVector sum = FloatVector.zero(F);
     for (int i = 0; i < n; i += LANES) {
@@ -225,6 +231,8 @@ final class Exponentials {
   /** The same sum, without writing the exponentials. */
   private static double sumOfExponentials(
       MemorySegment x, long xAt, int n, float shift, MemorySegment scratch) {
+    x = Native.known(x);
+    scratch = Native.known(scratch);
     FloatVector least = FloatVector.broadcast(F, VectorMath.EXP_ZERO);
     FloatVector sum = FloatVector.zero(F);
     for (int i = 0; i < n; i += LANES) {
@@ -256,6 +264,7 @@ final class Exponentials {
 
   /** {@code y = y * factor + summand}. */
   private static void scale(MemorySegment y, long yAt, int n, float factor, float summand) {
+    y = Native.known(y);
     FloatVector f = FloatVector.broadcast(F, factor);
     FloatVector s = FloatVector.broadcast(F, summand);
     for (int i = 0; i < n; i += LANES) {

@@ -145,8 +145,8 @@ public final class Gelu {
   }
 
   private static void tanhForward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector one = FloatVector.broadcast(F, 1f);
@@ -181,9 +181,9 @@ public final class Gelu {
   }
 
   private static void tanhBackward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long xAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);
@@ -234,8 +234,8 @@ public final class Gelu {
   }
 
   private static void erfForward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector one = FloatVector.broadcast(F, 1f);
@@ -279,9 +279,9 @@ public final class Gelu {
   }
 
   private static void erfBackward(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment dy = call.segment[1];
-    MemorySegment dx = call.segment[2];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment dy = Native.known(call.segment[1]);
+    MemorySegment dx = Native.known(call.segment[2]);
     long xAt = call.at(0, row, col);
     long dyAt = call.at(1, row, col);
     long dxAt = call.at(2, row, col);

@@ -18,6 +18,7 @@ final class Lanes {
 
   /** Sum of the floats of the vector at byte {@code at}. */
   static double sum(MemorySegment s, long at) {
+    s = Native.known(s);
     double a = 0;
     double b = 0;
     double c = 0;
@@ -34,6 +35,7 @@ final class Lanes {
 
   /** Sum of the doubles of the vector at byte {@code at}. */
   static double sumDoubles(MemorySegment s, long at) {
+    s = Native.known(s);
     double a = 0;
     double b = 0;
     for (int i = 0; i < LANES / 2; i += 2) {

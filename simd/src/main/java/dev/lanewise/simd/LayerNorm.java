@@ -211,8 +211,9 @@ public final class LayerNorm {
             call.segment[Y],
             call.at(Y, row, 0),
             cols,
-            mean,
-            rstd);
+            guess,
+            rstd,
+            (float) (-deviation * rstd));
         if (call.has(MEAN)) {
           call.setFloat(MEAN, row, mean);
         }
@@ -224,11 +225,21 @@ public final class LayerNorm {
   }
 
   private static double sum(MemorySegment x, long xAt, int n, MemorySegment lanes) {
+    x = Native.known(x);
+    lanes = Native.known(lanes);
     FloatVector sum = FloatVector.zero(F);
+    FloatVector other = FloatVector.zero(F);
     int whole = F.loopBound(n);
-    for (int i = 0; i < whole; i += LANES) {
+    int i = 0;
+    for (; i < whole - LANES; i += 2 * LANES) {
+      long at = xAt + (long) i * Float.BYTES;
+      sum = sum.add(FloatVector.fromMemorySegment(F, x, at, ORDER));
+      other = other.add(FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER));
+    }
+    if (i < whole) {
       sum = sum.add(FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER));
     }
+    sum = sum.add(other);
     if (whole < n) {
       long at = xAt + (long) whole * Float.BYTES;
       sum = sum.add(FloatVector.fromMemorySegment(F, x, at, ORDER, F.indexInRange(whole, n)));
@@ -240,15 +251,32 @@ public final class LayerNorm {
   /** Lane sums of {@code x - mean} and, a vector further, of its square. */
   private static void deviations(
       MemorySegment x, long xAt, int n, float mean, MemorySegment lanes) {
+    x = Native.known(x);
+    lanes = Native.known(lanes);
     FloatVector sum = FloatVector.zero(F);
     FloatVector squares = FloatVector.zero(F);
+    FloatVector otherSum = FloatVector.zero(F);
+    FloatVector otherSquares = FloatVector.zero(F);
     int whole = F.loopBound(n);
-    for (int i = 0; i < whole; i += LANES) {
+    int i = 0;
+    for (; i < whole - LANES; i += 2 * LANES) {
+      long at = xAt + (long) i * Float.BYTES;
+      FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER).sub(mean);
+      FloatVector e =
+          FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).sub(mean);
+      sum = sum.add(d);
+      squares = d.fma(d, squares);
+      otherSum = otherSum.add(e);
+      otherSquares = e.fma(e, otherSquares);
+    }
+    if (i < whole) {
       FloatVector d =
           FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).sub(mean);
       sum = sum.add(d);
       squares = d.fma(d, squares);
     }
+    sum = sum.add(otherSum);
+    squares = squares.add(otherSquares);
     if (whole < n) {
       VectorMask<Float> mask = F.indexInRange(whole, n);
       long at = xAt + (long) whole * Float.BYTES;
@@ -261,6 +289,7 @@ public final class LayerNorm {
     squares.intoMemorySegment(lanes, Machine.VECTOR_BYTES, ORDER);
   }
 
+  /** {@code y = ((x - guess) rstd + shift) weight + bias}. */
   private static void normalise(
       MemorySegment x,
       long xAt,
@@ -271,12 +300,20 @@ public final class LayerNorm {
       MemorySegment y,
       long yAt,
       int n,
-      float mean,
-      float rstd) {
+      float guess,
+      float rstd,
+      float shift) {
+    x = Native.known(x);
+    weight = Native.known(weight);
+    bias = Native.known(bias);
+    y = Native.known(y);
+    FloatVector scale = FloatVector.broadcast(F, rstd);
+    FloatVector offset = FloatVector.broadcast(F, shift);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
-      FloatVector h = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).mul(rstd);
+      FloatVector h =
+          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(guess).fma(scale, offset);
       h.fma(
               FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER),
               FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER))
@@ -286,7 +323,7 @@ public final class LayerNorm {
       long at = (long) whole * Float.BYTES;
       VectorMask<Float> mask = F.indexInRange(whole, n);
       FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).mul(rstd);
+          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(guess).fma(scale, offset);
       h.fma(
               FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask),
               FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER, mask))
@@ -402,8 +439,9 @@ public final class LayerNorm {
     long rowBytes = Reduce.paddedBytes(cols);
     long dwAt = 2 * task * rowBytes;
     long dbAt = dwAt + rowBytes;
-    call.scratch.asSlice(dwAt, 2 * rowBytes).fill((byte) 0);
-    try (Scratch scratch = Scratch.take(2L * Machine.VECTOR_BYTES)) {
+    Reduce.clear(call.scratch, dwAt, cols);
+    Reduce.clear(call.scratch, dbAt, cols);
+    try (Scratch scratch = Scratch.take(3L * Machine.VECTOR_BYTES)) {
       MemorySegment lanes = scratch.segment;
       long end = call.endRow(task);
       for (long row = call.firstRow(task); row < end; row++) {
@@ -420,6 +458,10 @@ public final class LayerNorm {
             mean,
             rstd,
             lanes);
+        double meanG = Lanes.sum(lanes, 0) / cols;
+        double meanGh = Lanes.sum(lanes, Machine.VECTOR_BYTES) / cols;
+        // The kept mean was rounded; what it lacks shows as a mean of h that is not 0.
+        double meanH = Lanes.sum(lanes, 2L * Machine.VECTOR_BYTES) / cols;
         gradient(
             call.segment[X],
             call.at(X, row, 0),
@@ -436,13 +478,14 @@ public final class LayerNorm {
             cols,
             mean,
             rstd,
-            (float) (Lanes.sum(lanes, 0) / cols),
-            (float) (Lanes.sum(lanes, Machine.VECTOR_BYTES) / cols));
+            (float) -meanH,
+            (float) meanG,
+            (float) (meanGh - meanH * meanG));
       }
     }
   }
 
-  /** Lane sums of {@code g} and, a vector further, of {@code g h}. */
+  /** Lane sums of {@code g} and, one and two vectors further, of {@code g h} and {@code h}. */
   private static void gradientSums(
       MemorySegment x,
       long xAt,
@@ -454,8 +497,13 @@ public final class LayerNorm {
       float mean,
       float rstd,
       MemorySegment lanes) {
+    x = Native.known(x);
+    weight = Native.known(weight);
+    dy = Native.known(dy);
+    lanes = Native.known(lanes);
     FloatVector sum = FloatVector.zero(F);
     FloatVector products = FloatVector.zero(F);
+    FloatVector means = FloatVector.zero(F);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -465,6 +513,7 @@ public final class LayerNorm {
               .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
       sum = sum.add(g);
       products = g.fma(h, products);
+      means = means.add(h);
     }
     if (whole < n) {
       long at = (long) whole * Float.BYTES;
@@ -476,9 +525,11 @@ public final class LayerNorm {
               .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
       sum = sum.add(g);
       products = products.blend(g.fma(h, products), mask);
+      means = means.blend(means.add(h), mask);
     }
     sum.intoMemorySegment(lanes, 0, ORDER);
     products.intoMemorySegment(lanes, Machine.VECTOR_BYTES, ORDER);
+    means.intoMemorySegment(lanes, 2L * Machine.VECTOR_BYTES, ORDER);
   }
 
   private static void gradient(
@@ -497,12 +548,21 @@ public final class LayerNorm {
       int n,
       float mean,
       float rstd,
+      float shift,
       float meanG,
       float meanGh) {
+    x = Native.known(x);
+    weight = Native.known(weight);
+    dy = Native.known(dy);
+    dx = Native.known(dx);
+    part = Native.known(part);
+    FloatVector scale = FloatVector.broadcast(F, rstd);
+    FloatVector offset = FloatVector.broadcast(F, shift);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
-      FloatVector h = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).mul(rstd);
+      FloatVector h =
+          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).fma(scale, offset);
       FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER);
       FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
       FloatVector r = h.fma(FloatVector.broadcast(F, -meanGh), g.sub(meanG)).mul(rstd);
@@ -519,7 +579,7 @@ public final class LayerNorm {
       long at = (long) whole * Float.BYTES;
       VectorMask<Float> mask = F.indexInRange(whole, n);
       FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).mul(rstd);
+          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).fma(scale, offset);
       FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask);
       FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
       FloatVector r = h.fma(FloatVector.broadcast(F, -meanGh), g.sub(meanG)).mul(rstd);

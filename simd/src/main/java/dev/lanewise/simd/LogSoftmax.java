@@ -71,6 +71,8 @@ public final class LogSoftmax {
 
   private static void subtract(
       MemorySegment x, long xAt, MemorySegment y, long yAt, int n, float maximum, float logSum) {
+    x = Native.known(x);
+    y = Native.known(y);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -169,6 +171,9 @@ public final class LogSoftmax {
       int n,
       float sum,
       boolean accumulate) {
+    y = Native.known(y);
+    dy = Native.known(dy);
+    dx = Native.known(dx);
     FloatVector least = FloatVector.broadcast(F, VectorMath.EXP_ZERO);
     FloatVector minusSum = FloatVector.broadcast(F, -sum);
     for (int i = 0; i < n; i += LANES) {

@@ -102,15 +102,20 @@ public final class Rearrange {
   }
 
   private static void transpose(Call call, int task) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
-    long first = call.firstRow(task);
-    long end = call.endRow(task);
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
+    long rows = call.endRow(task) - call.firstRow(task);
+    long xStride = call.at(0, 1, 0) - call.at(0, 0, 0);
+    long yStride = call.at(1, 1, 0) - call.at(1, 0, 0);
+    long xAt = call.at(0, call.firstRow(task), 0);
+    long yAt = call.at(1, 0, call.firstRow(task));
     for (long from = 0; from < call.cols; from += TILE) {
-      long to = Math.min(call.cols, from + TILE);
-      for (long col = from; col < to; col++) {
-        for (long row = first; row < end; row++) {
-          y.set(FLOAT, call.at(1, col, row), x.get(FLOAT, call.at(0, row, col)));
+      int cols = (int) Math.min(TILE, call.cols - from);
+      for (int i = 0; i < rows; i++) {
+        long in = xAt + i * xStride + from * Float.BYTES;
+        long out = yAt + from * yStride + (long) i * Float.BYTES;
+        for (int j = 0; j < cols; j++) {
+          y.set(FLOAT, out + j * yStride, x.get(FLOAT, in + (long) j * Float.BYTES));
         }
       }
     }

@@ -116,6 +116,8 @@ public final class Reduce {
 
   private static double sumOfVectors(
       MemorySegment x, long xAt, int n, MemorySegment lanes, long lanesAt) {
+    x = Native.known(x);
+    lanes = Native.known(lanes);
     DoubleVector s0 = DoubleVector.zero(D);
     DoubleVector s1 = DoubleVector.zero(D);
     for (int i = 0; i < n; i += LANES) {
@@ -130,6 +132,8 @@ public final class Reduce {
   }
 
   private static double sumOfSquares(MemorySegment x, long xAt, int n, MemorySegment lanes) {
+    x = Native.known(x);
+    lanes = Native.known(lanes);
     DoubleVector s0 = DoubleVector.zero(D);
     DoubleVector s1 = DoubleVector.zero(D);
     int whole = F.loopBound(n);
@@ -185,6 +189,7 @@ public final class Reduce {
   }
 
   private static float max(MemorySegment x, long xAt, int n) {
+    x = Native.known(x);
     FloatVector m = FloatVector.broadcast(F, Float.NEGATIVE_INFINITY);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
@@ -231,6 +236,7 @@ public final class Reduce {
 
   /** First place of a value that is there. */
   private static int find(MemorySegment x, long xAt, int n, float value) {
+    x = Native.known(x);
     int i = 0;
     boolean isNan = Float.isNaN(value);
     for (; i <= n - LANES; i += LANES) {
@@ -328,7 +334,7 @@ public final class Reduce {
     long partAt = task * paddedBytes(cols);
     long end = call.endRow(task);
     long row = call.firstRow(task);
-    part.asSlice(partAt, (long) cols * Float.BYTES).fill((byte) 0);
+    clear(part, partAt, cols);
     for (; row + 4 <= end; row += 4) {
       addFourRows(
           x,
@@ -370,15 +376,30 @@ public final class Reduce {
       int n,
       boolean accumulate) {
     if (!accumulate) {
-      y.asSlice(yAt, (long) n * Float.BYTES).fill((byte) 0);
+      clear(y, yAt, n);
     }
     for (int part = 0; part < count; part++) {
       addRow(parts, partsAt + part * partStride, y, yAt, n);
     }
   }
 
+  /** {@code y = 0}. */
+  static void clear(MemorySegment y, long yAt, int n) {
+    y = Native.known(y);
+    FloatVector zero = FloatVector.zero(F);
+    int whole = F.loopBound(n);
+    for (int i = 0; i < whole; i += LANES) {
+      zero.intoMemorySegment(y, yAt + (long) i * Float.BYTES, ORDER);
+    }
+    for (int i = whole; i < n; i++) {
+      y.set(FLOAT, yAt + (long) i * Float.BYTES, 0);
+    }
+  }
+
   /** {@code y += x}. */
   static void addRow(MemorySegment x, long xAt, MemorySegment y, long yAt, int n) {
+    x = Native.known(x);
+    y = Native.known(y);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -395,6 +416,9 @@ public final class Reduce {
   /** {@code y = a + b}. */
   static void addRows(
       MemorySegment a, long aAt, MemorySegment b, long bAt, MemorySegment y, long yAt, int n) {
+    a = Native.known(a);
+    b = Native.known(b);
+    y = Native.known(y);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -410,6 +434,8 @@ public final class Reduce {
 
   private static void addFourRows(
       MemorySegment x, long at0, long at1, long at2, long at3, MemorySegment y, long yAt, int n) {
+    x = Native.known(x);
+    y = Native.known(y);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;

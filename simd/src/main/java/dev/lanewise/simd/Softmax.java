@@ -147,6 +147,9 @@ public final class Softmax {
 
   private static double dot(
       MemorySegment a, long aAt, MemorySegment b, long bAt, int n, MemorySegment lanes) {
+    a = Native.known(a);
+    b = Native.known(b);
+    lanes = Native.known(lanes);
     FloatVector sum = FloatVector.zero(F);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
@@ -176,6 +179,9 @@ public final class Softmax {
       int n,
       float dot,
       boolean accumulate) {
+    y = Native.known(y);
+    dy = Native.known(dy);
+    dx = Native.known(dx);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
       long at = (long) i * Float.BYTES;

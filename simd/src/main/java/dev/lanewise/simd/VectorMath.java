@@ -128,8 +128,8 @@ public final class VectorMath {
   // by the compiler, and then each vector is boxed.
 
   static void exp(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector least = FloatVector.broadcast(F, -104.5f);
@@ -161,8 +161,8 @@ public final class VectorMath {
   }
 
   static void log(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector normal = FloatVector.broadcast(F, Float.MIN_NORMAL);
@@ -198,8 +198,8 @@ public final class VectorMath {
   }
 
   static void tanh(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector most = FloatVector.broadcast(F, 9.1f);
@@ -246,8 +246,8 @@ public final class VectorMath {
   }
 
   static void erf(Call call, long row, long col, int n) {
-    MemorySegment x = call.segment[0];
-    MemorySegment y = call.segment[1];
+    MemorySegment x = Native.known(call.segment[0]);
+    MemorySegment y = Native.known(call.segment[1]);
     long xAt = call.at(0, row, col);
     long yAt = call.at(1, row, col);
     FloatVector most = FloatVector.broadcast(F, 4f);

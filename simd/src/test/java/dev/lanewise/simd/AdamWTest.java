@@ -16,7 +16,11 @@ class AdamWTest {
   private static final Fixtures FIXTURES = new Fixtures("optim");
 
   @ParameterizedTest
-  @CsvSource({"adamw, 1e-2, 0.9, 0.95, 0.1", "adamw_nowd, 1e-2, 0.9, 0.95, 0"})
+  @CsvSource({
+    "adamw, 1e-2, 0.9, 0.95, 0.1",
+    "adamw_default, 1e-3, 0.9, 0.999, 0.01",
+    "adamw_nowd, 3e-4, 0.9, 0.999, 0"
+  })
   void agreesWithPyTorch(String name, double lr, double beta1, double beta2, double decay) {
     for (String parameter : new String[] {"p", "q"}) {
       try (Arena arena = Arena.ofShared()) {
