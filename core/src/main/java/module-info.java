@@ -9,6 +9,7 @@ module dev.lanewise.core {
   requires jtokkit;
 
   exports dev.lanewise.core.backend;
+  exports dev.lanewise.core.backend.cuda;
   exports dev.lanewise.core.base;
   exports dev.lanewise.core.cli;
   exports dev.lanewise.core.data;
