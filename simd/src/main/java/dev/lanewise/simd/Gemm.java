@@ -21,10 +21,10 @@ import java.lang.foreign.MemorySegment;
  *       any alignment, but not of a confined arena.
  *   <li>What is wrong with the arguments is thrown as {@link IllegalArgumentException} before
  *       anything is written.
- *   <li>Sums run over the depth in a fixed order, with fused multiply-add: results are the same to
- *       the bit for any number of threads, and for A or B packed or not. NaN and infinities
- *       propagate as in the plain formula. An element's error is that of summing its products one
- *       after the other in blocks.
+ *   <li>Sums run over the depth in an order that depends on the shape and orientation alone, with
+ *       fused multiply-add: results are the same to the bit for any number of threads. NaN and
+ *       infinities propagate as in the plain formula.
+ *   <li>Packing B changes no bit of products of six rows or more.
  *   <li>Work is {@code 2·m·n·k} operations; memory beyond the operands is a few MB per process,
  *       kept between calls. Nothing is allocated after the first calls.
  * </ul>

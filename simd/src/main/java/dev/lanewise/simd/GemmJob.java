@@ -1,6 +1,7 @@
 package dev.lanewise.simd;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 
 /**
  * One product, cut into tasks. All operands are native and checked; offsets and strides are in
@@ -19,16 +20,22 @@ final class GemmJob implements Workers.Task {
   /** Up to so many rows, packing B costs more than it brings. */
   private static final int DIRECT_ROWS = 2 * MicroKernel.ROWS;
 
+  /** Bytes of B that a task of dot products reads. */
+  private static final long DOT_BYTES = 128 << 10;
+
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
 
   /** Room for one tile, used where C ends inside it. */
   private static final long TEMP = 4L * ROWS * COLS;
 
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+
   private enum Phase {
     OWN_COLUMNS,
     PACK_B,
     OWN_ROWS,
+    DOTS,
     BATCH
   }
 
@@ -89,6 +96,11 @@ final class GemmJob implements Workers.Task {
     }
     blocks = Math.max(1, Blocking.blocks(k));
     blockDepth = Blocking.depth(k);
+    if (m < ROWS && !aTransposed && bTransposed && packed == null) {
+      perTask = Math.clamp(DOT_BYTES / (4L * Math.max(1, k)), 1, n);
+      run(Phase.DOTS, tasks(n), threads);
+      return;
+    }
     boolean scalesA = packed != null && alpha != 1;
     if (!aTransposed && !scalesA && Blocking.byColumns(m, n, threads)) {
       packsA = m < ROWS;
@@ -168,6 +180,7 @@ final class GemmJob implements Workers.Task {
         packB(block, from, (int) Math.min(sharedTo, (long) from + COLS), shared, sharedAt(from));
       }
       case OWN_ROWS -> ownRows(task);
+      case DOTS -> dots(task);
       case BATCH -> one(task);
     }
   }
@@ -259,6 +272,23 @@ final class GemmJob implements Workers.Task {
           finish(kb, i, Math.min(ROWS, m - i), from, to - from, mine);
         }
       }
+    }
+  }
+
+  /** Few rows of A and B transposed: every element of C is the product of two stored rows. */
+  private void dots(int task) {
+    int from = task * perTask;
+    int to = (int) Math.min(n, (long) from + perTask);
+    try (Scratch own = Scratch.take(TEMP)) {
+      for (int col = from; col < to; col++) {
+        for (int i = 0; i < m; i++) {
+          long at = cAt + i * cStride + 4L * col;
+          float product =
+              alpha * DotKernel.dot(a, aAt + i * aStride, b, bAt + col * bStride, k, own.segment);
+          c.set(FLOAT, at, beta == 0 ? product : Math.fma(c.get(FLOAT, at), beta, product));
+        }
+      }
+      finish(blocks - 1, 0, m, from, to - from, own.segment);
     }
   }
 

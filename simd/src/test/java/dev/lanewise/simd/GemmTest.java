@@ -144,7 +144,8 @@ class GemmTest {
       if ((t & 4) == 0) {
         Matrix again = random(random, m, n, 0, false);
         Gemm.multiply(a, PackedMatrix.of(GLOBAL, b), again);
-        assertArrayEquals(floats(c), floats(again), "packed, transposes " + t);
+        float difference = m < MicroKernel.ROWS ? (float) tolerance(k) : 0;
+        assertArrayEquals(floats(c), floats(again), difference, "packed, transposes " + t);
       }
     }
   }
@@ -428,7 +429,8 @@ class GemmTest {
       assertClose(back, c, 4 * s[2], "gradient");
       Matrix packed = random(random, m, n, 0, false);
       Gemm.multiply(1, a, PackedMatrix.of(GLOBAL, b), 0, packed, backward);
-      assertArrayEquals(floats(c), floats(packed));
+      float difference = m < MicroKernel.ROWS ? (float) tolerance(4 * s[2]) : 0;
+      assertArrayEquals(floats(c), floats(packed), difference);
     }
   }
 
