@@ -3,6 +3,7 @@ module dev.lanewise.bench {
   requires dev.lanewise.core;
   requires info.picocli;
   requires java.management;
+  requires jdk.unsupported; // JMH uses it and has no descriptor to say so
   requires jmh.core;
 
   exports dev.lanewise.bench.contest to

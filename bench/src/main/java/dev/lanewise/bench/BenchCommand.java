@@ -66,7 +66,7 @@ public final class BenchCommand implements Subcommand {
   @Parameters(
       arity = "0..*",
       paramLabel = "SUITE",
-      description = "gemm, kernels, train, generate, gpu; all of them if none is named.")
+      description = "gemm, kernels, train, generate; all of them if none is named.")
   private List<String> suites = List.of();
 
   @Option(
@@ -174,10 +174,7 @@ public final class BenchCommand implements Subcommand {
         chosen.add(Suite.valueOf(name.toUpperCase(Locale.ROOT)));
       } catch (IllegalArgumentException e) {
         throw wrong(
-            "There is no suite called "
-                + name
-                + "; there are gemm, kernels, train,"
-                + " generate and gpu.");
+            "There is no suite called " + name + "; there are gemm, kernels, train and generate.");
       }
     }
     return List.copyOf(chosen);

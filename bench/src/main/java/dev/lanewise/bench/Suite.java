@@ -2,7 +2,9 @@ package dev.lanewise.bench;
 
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.suite.GemmBenchmark;
+import dev.lanewise.bench.suite.GenerateBenchmark;
 import dev.lanewise.bench.suite.KernelsBenchmark;
+import dev.lanewise.bench.suite.TrainBenchmark;
 import java.util.List;
 import java.util.Locale;
 import org.openjdk.jmh.annotations.Param;
@@ -28,7 +30,15 @@ enum Suite {
       "attentionBackward batch=4 tokens=256 heads=12 head=64",
       "crossEntropy rows=1024 cols=50257",
       "gelu rows=1024 cols=3072",
-      "adamW count=38597376");
+      "adamW count=38597376"),
+  TRAIN(
+      TrainBenchmark.class,
+      List.of("pytorch", "pytorch-python"),
+      "train layers=4 heads=4 width=256 vocabulary=4096 batch=4 tokens=128"),
+  GENERATE(
+      GenerateBenchmark.class,
+      List.of("pytorch", "pytorch-python"),
+      "generate layers=4 heads=4 width=256 vocabulary=4096 tokens=64 new=32");
 
   private final Class<? extends ContestBenchmark> benchmark;
   private final List<String> peers;

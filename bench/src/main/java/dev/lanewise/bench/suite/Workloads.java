@@ -19,6 +19,7 @@ public final class Workloads {
     Workload workload =
         switch (task.operation()) {
           case "gemm" -> new GemmWorkload(task);
+          case "train", "generate" -> new ModelWorkload(task);
           default -> Kernels.open(task);
         };
     return found(workload, task);
@@ -35,6 +36,7 @@ public final class Workloads {
     Cost cost =
         switch (task.operation()) {
           case "gemm" -> GemmWorkload.cost(task);
+          case "train", "generate" -> ModelWorkload.cost(task);
           default -> Kernels.cost(task);
         };
     return found(cost, task);

@@ -1,0 +1,25 @@
+package dev.lanewise.bench.suite;
+
+import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.ContestBenchmark;
+import dev.lanewise.bench.contest.Workload;
+import org.openjdk.jmh.annotations.Param;
+
+/** Training steps: forward, backward, clipping and AdamW, at 32 bits. */
+public class TrainBenchmark extends ContestBenchmark {
+  /** The model and its batch; GPT-2 124M at two lengths, and a small one. */
+  @Param({
+    "train layers=4 heads=4 width=256 vocabulary=4096 batch=4 tokens=128",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=256",
+  })
+  public String task;
+
+  /** Called by JMH. */
+  public TrainBenchmark() {}
+
+  @Override
+  protected Workload workload() {
+    return Workloads.open(Case.parse(task));
+  }
+}
