@@ -438,7 +438,7 @@ final class LayerOps {
 
     @Override
     void prepare() {
-      result(Shape.of());
+      lossResult();
     }
 
     @Override
@@ -502,7 +502,7 @@ final class LayerOps {
 
     @Override
     void prepare() {
-      result(Shape.of());
+      lossResult();
       if (wantsGradient()) {
         dx = take(inputs[0].shape().count());
       }

@@ -53,6 +53,12 @@ abstract class Op {
     return out;
   }
 
+  /** A loss, which is float32 on every device. */
+  final Tensor lossResult() {
+    out = new Tensor(tape, Shape.of(), take(DType.FLOAT32, 1), this);
+    return out;
+  }
+
   final Buffer take(long length) {
     return take(backend.activationType(), length);
   }
