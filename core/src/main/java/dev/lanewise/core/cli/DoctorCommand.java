@@ -1,5 +1,6 @@
 package dev.lanewise.core.cli;
 
+import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
 import dev.lanewise.simd.Machine;
@@ -50,10 +51,26 @@ final class DoctorCommand implements Subcommand {
     line("Vectors", vectors());
     line("Memory", memory());
     line("Huge pages", hugePages());
+    gpu();
     if (!skipMeasurements) {
       measure();
     }
     return 0;
+  }
+
+  /** Without a driver nothing else matters, so only the driver is named as missing. */
+  private void gpu() {
+    List<CudaProbe.Line> parts = CudaProbe.describe();
+    CudaProbe.Line driver = parts.getFirst();
+    if (!driver.found()) {
+      line("GPU", "none: " + driver.detail());
+      return;
+    }
+    String label = "GPU";
+    for (CudaProbe.Line part : parts) {
+      line(label, part.piece() + (part.found() ? ": " : " cannot be used: ") + part.detail());
+      label = "";
+    }
   }
 
   private void measure() {

@@ -139,7 +139,9 @@ class MainTest {
     assertEquals(0, run(new DoctorCommand(), "doctor", "--no-measure"));
     List<String> lines = out.toString().lines().toList();
     assertTrue(lines.getFirst().startsWith("Java         25"), out.toString());
-    assertTrue(lines.stream().anyMatch(line -> line.startsWith("Vectors")), out.toString());
+    for (String label : List.of("Vectors", "Memory", "GPU")) {
+      assertTrue(lines.stream().anyMatch(line -> line.startsWith(label)), out.toString());
+    }
     assertEquals("", err.toString());
   }
 }
