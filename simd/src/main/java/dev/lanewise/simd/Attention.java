@@ -14,8 +14,9 @@ import java.lang.foreign.MemorySegment;
  *
  * <p>Arithmetic is fp32. Results do not depend on the number of threads. Work memory is
  * proportional to rows times headSize for each thread. A row whose scores hold a NaN or positive
- * infinity, or nothing but negative infinity, becomes NaN; other rows do not notice. Finite scores
- * of any size give finite results.
+ * infinity, or nothing but negative infinity, becomes NaN; other rows do not notice. A value or
+ * gradient that is not finite may also reach the few rows of its block that do not see it, as 0
+ * times NaN. Finite scores of any size give finite results.
  *
  * <p>Every method checks its arguments first and throws {@link IllegalArgumentException}, having
  * written nothing, when a shape does not match, a view leaves its segment, an output shares memory

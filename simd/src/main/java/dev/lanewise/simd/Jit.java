@@ -3,6 +3,8 @@ package dev.lanewise.simd;
 import java.io.IOException;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -14,15 +16,26 @@ import javax.management.ObjectName;
  *
  * <p>The quick compiler cannot translate the large kernels ("out of virtual registers"), and once
  * it has failed the optimising compiler may never be asked, which leaves a kernel a hundred times
- * too slow for good. A directive keeps the quick compiler away from them. Where the management
- * modules are absent, nothing is done.
+ * too slow for good: seen with the gradient of layer norm, at some sizes, in some runs. A directive
+ * keeps the quick compiler away from every class with vector loops. Where the management modules
+ * are absent, nothing is done.
  */
 final class Jit {
   private static final String DIRECTIVES =
       """
       [{
-        match: ["dev/lanewise/simd/MicroKernel.tile*", "dev/lanewise/simd/Packing.block*",
-                "dev/lanewise/simd/AttentionTiles.rows*", "dev/lanewise/simd/AttentionTiles.columns*"],
+        match: ["dev/lanewise/simd/AdamW.*", "dev/lanewise/simd/AttentionBackward.*",
+                "dev/lanewise/simd/AttentionDecode.*", "dev/lanewise/simd/AttentionForward.*",
+                "dev/lanewise/simd/AttentionRows.*", "dev/lanewise/simd/AttentionTiles.*",
+                "dev/lanewise/simd/Bfloat16.*", "dev/lanewise/simd/CrossEntropy.*",
+                "dev/lanewise/simd/Dropout.*", "dev/lanewise/simd/Elementwise.*",
+                "dev/lanewise/simd/Embedding.*", "dev/lanewise/simd/EpilogueKernel.*",
+                "dev/lanewise/simd/Exponentials.*", "dev/lanewise/simd/Gelu.*",
+                "dev/lanewise/simd/Lanes.*", "dev/lanewise/simd/LayerNorm.*",
+                "dev/lanewise/simd/LogSoftmax.*", "dev/lanewise/simd/MicroKernel.*",
+                "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",
+                "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/Softmax.*",
+                "dev/lanewise/simd/VectorMath.*"],
         c1: { Exclude: true }
       }]
       """;
@@ -30,11 +43,45 @@ final class Jit {
   private Jit() {}
 
   static void prepare() {
+    meetAllSegments();
     try {
       addDirectives();
     } catch (IOException | JMException | LinkageError | RuntimeException e) {
       Logger log = System.getLogger("dev.lanewise.simd");
       log.log(Level.DEBUG, "compiler directives were not accepted", e);
+    }
+  }
+
+  /**
+   * Loads the JDK's kinds of segments and lifetimes. Compiled kernels rely on what is loaded; one
+   * that came later, with the first checkpoint say, would throw all of them away.
+   */
+  private static void meetAllSegments() {
+    try (Arena confined = Arena.ofConfined();
+        Arena shared = Arena.ofShared()) {
+      confined.allocate(1);
+      shared.allocate(1);
+    }
+    Arena.ofAuto().allocate(1);
+    Arena.global();
+    Object[] arrays = {
+      new byte[1], new char[1], new short[1], new int[1], new long[1], new float[1], new double[1]
+    };
+    for (Object array : arrays) {
+      switch (array) {
+        case byte[] a -> MemorySegment.ofArray(a);
+        case char[] a -> MemorySegment.ofArray(a);
+        case short[] a -> MemorySegment.ofArray(a);
+        case int[] a -> MemorySegment.ofArray(a);
+        case long[] a -> MemorySegment.ofArray(a);
+        case float[] a -> MemorySegment.ofArray(a);
+        default -> MemorySegment.ofArray((double[]) array);
+      }
+    }
+    try {
+      Class.forName("jdk.internal.foreign.MappedMemorySegmentImpl");
+    } catch (ClassNotFoundException e) {
+      // Another JDK may call it otherwise; kernels are then compiled once more, no more.
     }
   }
 

@@ -19,6 +19,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 class AttentionTest {
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+  private static final Fixtures FIXTURES = new Fixtures("layers");
   private static final float GAP = 12345.5f;
 
   /** Where the floats of a case lie. */
@@ -241,6 +242,43 @@ class AttentionTest {
     assertClose("dq", r.dq, c.dq, 5e-6);
     assertClose("dk", r.dk, c.dk, 5e-6);
     assertClose("dv", r.dv, c.dv, 5e-6);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"attention", "attention_sharp", "attention_t1"})
+  void agreesWithPyTorch(String name) {
+    int[] shape = FIXTURES.shape(name + ".q");
+    Case c =
+        new Case(shape[0], shape[1], shape[2], shape[2], shape[3], true, Layout.HEADS_FIRST, 1);
+    fill(c.q, FIXTURES.floats(name + ".q"));
+    fill(c.k, FIXTURES.floats(name + ".k"));
+    fill(c.v, FIXTURES.floats(name + ".v"));
+    if (FIXTURES.has(name + ".dy")) {
+      fill(c.dOut, FIXTURES.floats(name + ".dy"));
+    } else {
+      each(c.dOut, at -> c.dOut.segment().set(FLOAT, at, 1f));
+    }
+    c.forward();
+    c.backward();
+    assertFixture(name + ".y", c.out);
+    assertFixture(name + ".d_q", c.dq);
+    assertFixture(name + ".d_k", c.dk);
+    assertFixture(name + ".d_v", c.dv);
+  }
+
+  private static void fill(Heads dense, float[] values) {
+    MemorySegment.copy(values, 0, dense.segment(), FLOAT, 0, values.length);
+  }
+
+  private static void assertFixture(String name, Heads dense) {
+    double[] expected = FIXTURES.doubles(name);
+    double largest = 1;
+    for (double x : expected) {
+      largest = Math.max(largest, Math.abs(x));
+    }
+    for (int i = 0; i < expected.length; i++) {
+      assertEquals(expected[i], dense.segment().get(FLOAT, i * 4L), 5e-6 * largest, name + " " + i);
+    }
   }
 
   @ParameterizedTest

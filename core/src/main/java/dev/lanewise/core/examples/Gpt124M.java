@@ -72,7 +72,7 @@ public final class Gpt124M {
    * @param logProbabilities their logarithms
    * @param meanLogProbability their mean
    * @param loss cross-entropy
-   * @param perplexity its exponential
+   * @param perplexity exponential of the negative mean log-probability
    */
   public record Judgement(
       int[] likeliest,
@@ -96,12 +96,13 @@ public final class Gpt124M {
     Tensor probabilities = output.logits().softmax();
     Tensor chosen = probabilities.gather(next);
     Tensor logs = chosen.log();
+    float mean = logs.mean().item();
     return new Judgement(
         probabilities.argmax().toIntArray(),
         chosen.toArray(),
         logs.toArray(),
-        logs.mean().item(),
+        mean,
         output.loss().item(),
-        (float) Math.exp(output.loss().item()));
+        (float) Math.exp(-mean));
   }
 }

@@ -220,7 +220,7 @@ public final class Parity {
           0);
       printed("cross_entropy", "%.4f", new String[] {"10.7875"}, new float[] {judgement.loss()}, 0);
       printed(
-          "exp(loss)",
+          "exp(-mean log-probability), the perplexity",
           "%.4f",
           new String[] {"48409.9336"},
           new float[] {judgement.perplexity()},
@@ -357,10 +357,14 @@ public final class Parity {
       double[] golden100 = numbers(golden, "decay_full_losses_every100");
       double[] losses = new double[golden100.length];
       TorchGenerator generator = new TorchGenerator(2);
-      losses[0] = decay.loss();
-      for (int i = 1; i < losses.length; i++) {
-        double rate = i <= 20 ? 0.1 : 0.01;
-        decay.minibatches(100, step -> rate, generator);
+      // The loss of all examples is printed after the first step, each hundredth after it, the
+      // last.
+      int done = 0;
+      for (int i = 0; i < losses.length; i++) {
+        int until = Math.min(2500, 100 * i + 1);
+        int before = done;
+        decay.minibatches(until - done, step -> before + step < 2000 ? 0.1 : 0.01, generator);
+        done = until;
         losses[i] = decay.loss();
       }
       curve("2500 minibatches, rate 0.1 then 0.01", golden100, losses, 5e-3);

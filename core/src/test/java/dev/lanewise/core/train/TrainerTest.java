@@ -1,0 +1,230 @@
+package dev.lanewise.core.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.sun.management.ThreadMXBean;
+import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.data.Dataset;
+import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.simd.Workers;
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Runs of a tiny model: the same bits however they are interrupted or spread over threads. */
+class TrainerTest {
+  @TempDir Path folder;
+  private Path text;
+
+  @BeforeEach
+  void writeText() throws IOException {
+    StringBuilder words = new StringBuilder();
+    for (int i = 0; i < 600; i++) {
+      words.append("the ").append(i * 7919 % 1000).append(" of spades\n");
+    }
+    text = folder.resolve("text.txt");
+    Files.writeString(text, words);
+  }
+
+  private static TrainConfig config(long steps, double learningRate, boolean overfit) {
+    return new TrainConfig(
+        steps,
+        3,
+        16,
+        2,
+        LrSchedule.Kind.COSINE,
+        learningRate,
+        learningRate / 10,
+        2,
+        0.1,
+        0.9,
+        0.99,
+        1,
+        42,
+        4,
+        2,
+        4,
+        2,
+        false,
+        overfit,
+        3);
+  }
+
+  private static final class Losses implements TrainListener {
+    final List<Double> losses = new ArrayList<>();
+    final List<String> warnings = new ArrayList<>();
+    double validation;
+
+    @Override
+    public void step(
+        long step, double loss, double rate, double norm, double speed, double s, boolean skip) {
+      losses.add(loss);
+    }
+
+    @Override
+    public void validation(long step, double loss, boolean whole) {
+      validation = loss;
+    }
+
+    @Override
+    public void warning(String sentence) {
+      warnings.add(sentence);
+    }
+  }
+
+  private Dataset data() {
+    RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+    return source.open(null, folder.resolve("cache"), Dataset.Progress.NONE);
+  }
+
+  private Losses train(String name, TrainConfig config, boolean resume, long stopAt) {
+    Losses losses = new Losses();
+    try (Dataset data = data();
+        CpuBackend backend = new CpuBackend()) {
+      GptConfig model = GptConfig.gpt2(data.tokenizer().vocabSize(), 16, 2, 2, 32).withDropout(0.1);
+      RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+      RunFolder run = new RunFolder(folder.resolve(name));
+      RunFolder.Description description = new RunFolder.Description(model, config, source.toMap());
+      List<TrainListener> listeners = new ArrayList<>(List.of(losses));
+      try (TrainingRun training =
+          resume
+              ? TrainingRun.resume(run, description, data, backend, listeners)
+              : TrainingRun.begin(run, description, data, backend, listeners)) {
+        if (stopAt > 0) {
+          listeners.add(
+              new TrainListener() {
+                @Override
+                public void step(
+                    long step, double l, double r, double n, double t, double s, boolean skip) {
+                  if (step == stopAt) {
+                    training.trainer().stop();
+                  }
+                }
+              });
+        }
+        training.trainer().run();
+      }
+    }
+    return losses;
+  }
+
+  @Test
+  void resumedRunContinuesWithTheSameBits() throws IOException {
+    Losses whole = train("whole", config(12, 3e-3, false), false, 0);
+    assertEquals(12, whole.losses.size());
+    train("halves", config(12, 3e-3, false), false, 7);
+    Losses second = train("halves", config(12, 3e-3, false), true, 0);
+    assertEquals(whole.losses.subList(7, 12), second.losses);
+    assertEquals(whole.validation, second.validation);
+    // What was lost with a killed process is computed again from the checkpoint before it.
+    Checkpoints.deleteTree(folder.resolve("halves/checkpoints/step-00000012"));
+    Losses third = train("halves", config(12, 3e-3, false), true, 0);
+    assertEquals(whole.losses.subList(8, 12), third.losses);
+    List<String> rows = Files.readAllLines(folder.resolve("halves/metrics.jsonl"));
+    assertEquals(12, rows.stream().filter(row -> row.contains("\"lr\"")).count());
+  }
+
+  @Test
+  void threadsDoNotMatter() {
+    int before = Workers.threads();
+    try {
+      List<List<Double>> all = new ArrayList<>();
+      for (int threads : new int[] {1, 2, 3}) {
+        Workers.setThreads(threads);
+        all.add(train("threads" + threads, config(5, 3e-3, false), false, 0).losses);
+      }
+      assertEquals(all.get(0), all.get(1));
+      assertEquals(all.get(0), all.get(2));
+    } finally {
+      Workers.setThreads(before);
+    }
+  }
+
+  @Test
+  void overfitsOneBatch() {
+    Losses losses = train("overfit", config(150, 1e-2, true), false, 0);
+    assertTrue(losses.losses.getLast() < 0.5, losses.losses.getLast() + " after 150 steps");
+  }
+
+  @Test
+  void damagedCheckpointIsNamedAndSkipped() throws IOException {
+    train("damaged", config(8, 3e-3, false), false, 0);
+    Path newest = folder.resolve("damaged/checkpoints/step-00000008/model.safetensors");
+    try (RandomAccessFile file = new RandomAccessFile(newest.toFile(), "rw")) {
+      file.seek(file.length() - 9);
+      int old = file.read();
+      file.seek(file.length() - 9);
+      file.write(old ^ 1);
+    }
+    Losses resumed = train("damaged", config(8, 3e-3, false), true, 0);
+    assertEquals(4, resumed.losses.size());
+    assertTrue(resumed.warnings.getFirst().contains("step-00000008"), resumed.warnings.toString());
+  }
+
+  @Test
+  void blowUpIsSkippedThenGivenUpWithTheCheckpointKept() {
+    TrainConfig wild = config(40, 1e30, false);
+    InputException e = assertThrows(InputException.class, () -> train("wild", wild, false, 0));
+    assertTrue(e.getMessage().contains("not finite"), e.getMessage());
+  }
+
+  @Test
+  void secondRunInTheSameFolderIsRefused() {
+    train("twice", config(2, 3e-3, false), false, 0);
+    assertThrows(InputException.class, () -> train("twice", config(2, 3e-3, false), false, 0));
+  }
+
+  @Test
+  void stepsMakeNoTensorsAnew() {
+    int before = Workers.threads();
+    Workers.setThreads(1);
+    try (Dataset data = data();
+        CpuBackend backend = new CpuBackend()) {
+      GptConfig model = GptConfig.gpt2(data.tokenizer().vocabSize(), 16, 2, 2, 32);
+      RunFolder run = new RunFolder(folder.resolve("allocation"));
+      RunFolder.Description description =
+          new RunFolder.Description(model, config(5000, 1e-3, false), java.util.Map.of());
+      try (TrainingRun training = TrainingRun.begin(run, description, data, backend, List.of())) {
+        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+        long least = Long.MAX_VALUE;
+        for (int round = 0; round < 100 && least > 100_000; round++) {
+          long start = threads.getCurrentThreadAllocatedBytes();
+          for (int i = 0; i < 50; i++) {
+            training.trainer().step();
+          }
+          least = Math.min(least, (threads.getCurrentThreadAllocatedBytes() - start) / 50);
+        }
+        // Text of a row of metrics, and a boxed vector for each row of attention where C2 gives up;
+        // tensors, operations or views that were made anew would cost several times as much.
+        assertTrue(least <= 100_000, least + " bytes a step");
+      }
+    } finally {
+      Workers.setThreads(before);
+    }
+  }
+
+  @Test
+  void planIsWhatTheRunTakes() {
+    GptConfig model = GptConfig.gpt2(65, 16, 2, 2, 32);
+    MemoryPlan plan = MemoryPlan.of(model, 3, 16, dev.lanewise.core.backend.DType.FLOAT32);
+    assertTrue(plan.activations() > 0);
+    assertFalse(plan.parameters() == 0);
+    assertThrows(InputException.class, () -> plan.requireFits(plan.total() - 1));
+    plan.requireFits(plan.total());
+    assertArrayEquals(
+        new long[] {plan.parameters(), 2 * plan.parameters()},
+        new long[] {plan.gradients(), plan.moments()});
+  }
+}
