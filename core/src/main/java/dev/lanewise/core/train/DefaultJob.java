@@ -46,7 +46,7 @@ public final class DefaultJob {
   public static TrainConfig training(GptConfig model) {
     boolean small = model.channels() <= 512;
     double peak = small ? 1e-3 : 6e-4;
-    int batch = small ? 16 : 4;
+    int batch = small ? 8 : 4;
     return new TrainConfig(
         small ? 1000 : 200,
         batch,
