@@ -1,5 +1,7 @@
 package dev.lanewise.bench;
 
+import dev.lanewise.bench.breakdown.Breakdown;
+import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.peers.Peer;
 import dev.lanewise.bench.peers.PeerException;
 import dev.lanewise.bench.peers.PeerProcess;
@@ -10,12 +12,14 @@ import dev.lanewise.bench.report.MarkdownReport;
 import dev.lanewise.bench.report.Report;
 import dev.lanewise.bench.report.Result;
 import dev.lanewise.bench.report.Text;
+import dev.lanewise.bench.suite.Workloads;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.cli.Subcommand;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
+import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Files;
@@ -136,6 +140,11 @@ public final class BenchCommand implements Subcommand {
       description = "The java that runs the measurements; this one by default.")
   private String jvm;
 
+  @Option(
+      names = "--breakdown",
+      description = "Only take the steps of training and generating apart, by operation.")
+  private boolean breakdown;
+
   @Option(names = "--list", description = "Only list the cases and the peers.")
   private boolean list;
 
@@ -153,6 +162,10 @@ public final class BenchCommand implements Subcommand {
     ClassPath.publish();
     if (list) {
       listAll(chosen);
+      return 0;
+    }
+    if (breakdown) {
+      printBreakdowns(chosen);
       return 0;
     }
     Report old = baseline == null ? null : Report.read(baseline);
@@ -208,6 +221,43 @@ public final class BenchCommand implements Subcommand {
     }
   }
 
+  /** In this JVM, without peers: made for looking at again and again while tuning. */
+  private void printBreakdowns(List<Suite> chosen) {
+    int cores = Runtime.getRuntime().availableProcessors();
+    List<Integer> counts = counts(cores, List.of(cores));
+    List<Case> tasks =
+        chosen.stream()
+            .flatMap(s -> cases(s).stream())
+            .map(Case::parse)
+            .filter(Workloads::hasBreakdown)
+            .toList();
+    if (tasks.isEmpty()) {
+      throw wrong("No case to break down; the suites train and generate have some.");
+    }
+    MachineLimits limits = MachineProbe.measure(cores, Duration.ofMillis(25));
+    Text.limits(limits).forEach(out::println);
+    for (Case task : tasks) {
+      for (int count : counts) {
+        Workers.setThreads(count);
+        Breakdown parts = Workloads.breakdown(task, quick ? 1_000_000_000L : 4_000_000_000L);
+        out.println();
+        out.println(Text.task(task) + ", " + Text.threads(count));
+        Text.breakdown(parts, Workloads.cost(task), limits.of(count)).forEach(out::println);
+        out.flush();
+      }
+    }
+  }
+
+  private List<Integer> counts(int cores, List<Integer> otherwise) {
+    List<Integer> counts = threads.isEmpty() ? otherwise : threads;
+    for (int count : counts) {
+      if (count < 1 || count > cores) {
+        throw wrong("--threads " + count + ": this machine has " + cores + " cores.");
+      }
+    }
+    return counts;
+  }
+
   private Report stored() {
     List<Report> reports = from.stream().map(Report::read).toList();
     Report first = reports.getFirst();
@@ -238,13 +288,7 @@ public final class BenchCommand implements Subcommand {
 
   private Report measure(List<Suite> chosen) throws IOException {
     int cores = Runtime.getRuntime().availableProcessors();
-    List<Integer> counts =
-        !threads.isEmpty() ? threads : quick || cores == 1 ? List.of(cores) : List.of(1, cores);
-    for (int count : counts) {
-      if (count < 1 || count > cores) {
-        throw wrong("--threads " + count + ": this machine has " + cores + " cores.");
-      }
-    }
+    List<Integer> counts = counts(cores, quick || cores == 1 ? List.of(cores) : List.of(1, cores));
     if (chosen.stream().allMatch(s -> cases(s).isEmpty())) {
       throw wrong("No case matches --filter " + filter + "; --list shows them.");
     }

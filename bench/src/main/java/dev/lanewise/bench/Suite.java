@@ -34,7 +34,8 @@ enum Suite {
   TRAIN(
       TrainBenchmark.class,
       List.of("pytorch", "pytorch-python"),
-      "train layers=4 heads=4 width=256 vocabulary=4096 batch=4 tokens=128"),
+      "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64",
+      "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64"),
   GENERATE(
       GenerateBenchmark.class,
       List.of("pytorch", "pytorch-python"),

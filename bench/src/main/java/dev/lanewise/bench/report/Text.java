@@ -1,9 +1,12 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineLimits.Rates;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -53,6 +56,62 @@ public final class Text {
     return p.entrySet().stream()
         .map(e -> " " + e.getKey() + " " + e.getValue())
         .collect(Collectors.joining(",", task.operation(), ""));
+  }
+
+  /** {@code 1 thread}. */
+  public static String threads(int count) {
+    return count == 1 ? "1 thread" : count + " threads";
+  }
+
+  /**
+   * Where the time of a step goes, a line for each operation.
+   *
+   * @param breakdown the step
+   * @param cost the step's cost
+   * @param rates the machine's rates for as many threads
+   */
+  public static List<String> breakdown(Breakdown breakdown, Cost cost, Rates rates) {
+    List<String> lines = new ArrayList<>();
+    lines.add(
+        "  %-34s %5s %9s %6s %8s %6s %6s %6s"
+            .formatted("operation", "calls", "ms", "% step", "GFLOP/s", "% peak", "GB/s", "% lim"));
+    for (Breakdown.Part part : breakdown.parts()) {
+      lines.add(
+          line(
+              part.label(),
+              Long.toString(part.calls()),
+              part.nanos(),
+              breakdown.nanos(),
+              part.flops(),
+              part.bytes(),
+              rates));
+    }
+    lines.add(line("between operations", "", breakdown.between(), breakdown.nanos(), 0, 0, rates));
+    double flops = breakdown.flops();
+    lines.add(line("all", "", breakdown.nanos(), breakdown.nanos(), flops, 0, rates));
+    lines.add("  %s %s".formatted(number(cost.speed(breakdown.nanos())), cost.unit()));
+    return lines;
+  }
+
+  private static String line(
+      String label,
+      String calls,
+      double nanos,
+      double all,
+      double flops,
+      double bytes,
+      Rates rates) {
+    double limit = Math.max(flops / rates.fma().best(), bytes / rates.update().best());
+    return "  %-34s %5s %9.3f %6.1f %8s %6s %6s %6s"
+        .formatted(
+            label,
+            calls,
+            nanos / 1e6,
+            100 * nanos / all,
+            flops == 0 ? "" : "%.0f".formatted(flops / nanos),
+            flops == 0 ? "" : "%.1f".formatted(100 * flops / nanos / rates.fma().best()),
+            bytes == 0 ? "" : "%.1f".formatted(bytes / nanos),
+            bytes == 0 ? "" : "%.0f".formatted(100 * limit / nanos));
   }
 
   /** A number with about three digits. */

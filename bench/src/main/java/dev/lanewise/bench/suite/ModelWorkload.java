@@ -1,9 +1,10 @@
 package dev.lanewise.bench.suite;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Inputs;
 import dev.lanewise.bench.contest.Workload;
-import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
@@ -22,13 +23,14 @@ import dev.lanewise.core.tensor.Tensor;
  * step that does not learn its one batch fails, too. What a step computes is tested against PyTorch
  * where the model is.
  */
-final class ModelWorkload implements Workload {
+final class ModelWorkload implements Workload, Breakdown.Stepper {
   private static final int SEED = 1;
 
   private final Case task;
   private final boolean trains;
   private final int vocabulary;
-  private final Tape tape = new Tape(new CpuBackend());
+  private final Backend backend;
+  private final Tape tape;
   private final Gpt model;
   private final AdamW optimizer;
   private final Tensor ids;
@@ -39,8 +41,11 @@ final class ModelWorkload implements Workload {
   private double last = Double.NaN;
   private long steps;
 
-  ModelWorkload(Case task) {
+  /** Makes the model; the device is closed with this workload. */
+  ModelWorkload(Case task, Backend backend) {
     this.task = task;
+    this.backend = backend;
+    tape = new Tape(backend);
     trains = task.operation().equals("train");
     vocabulary = task.number("vocabulary");
     int tokens = task.number("tokens");
@@ -133,6 +138,11 @@ final class ModelWorkload implements Workload {
   }
 
   @Override
+  public void step() {
+    run();
+  }
+
+  @Override
   public double[] result(long[] at) {
     if (at.length == 0) {
       return new double[0];
@@ -147,5 +157,6 @@ final class ModelWorkload implements Workload {
       optimizer.close();
     }
     tape.close();
+    backend.close();
   }
 }

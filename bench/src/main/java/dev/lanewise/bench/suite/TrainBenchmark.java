@@ -7,11 +7,13 @@ import org.openjdk.jmh.annotations.Param;
 
 /** Training steps: forward, backward, clipping and AdamW, at 32 bits. */
 public class TrainBenchmark extends ContestBenchmark {
-  /** The model and its batch; GPT-2 124M at two lengths, and a small one. */
+  /** The model and its batch: nanoGPT's two of characters, and GPT-2 124M at three lengths. */
   @Param({
-    "train layers=4 heads=4 width=256 vocabulary=4096 batch=4 tokens=128",
+    "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64",
+    "train layers=6 heads=6 width=384 vocabulary=65 batch=8 tokens=256",
     "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64",
     "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=256",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=1 tokens=1024",
   })
   public String task;
 

@@ -1,8 +1,10 @@
 package dev.lanewise.bench.suite;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload;
 import dev.lanewise.bench.contest.Workload.Cost;
+import dev.lanewise.core.backend.CpuBackend;
 
 /** Makes workloads from cases. */
 public final class Workloads {
@@ -19,7 +21,7 @@ public final class Workloads {
     Workload workload =
         switch (task.operation()) {
           case "gemm" -> new GemmWorkload(task);
-          case "train", "generate" -> new ModelWorkload(task);
+          case "train", "generate" -> new ModelWorkload(task, new CpuBackend());
           default -> Kernels.open(task);
         };
     return found(workload, task);
@@ -40,6 +42,27 @@ public final class Workloads {
           default -> Kernels.cost(task);
         };
     return found(cost, task);
+  }
+
+  /**
+   * Whether a case has steps of several operations, which {@link #breakdown} tells apart.
+   *
+   * @param task the case
+   * @return whether it runs a model
+   */
+  public static boolean hasBreakdown(Case task) {
+    return task.operation().equals("train") || task.operation().equals("generate");
+  }
+
+  /**
+   * Takes the step of a case that runs a model apart into its operations.
+   *
+   * @param task the case
+   * @param patience nanoseconds of steps that count
+   * @return where a step's time goes
+   */
+  public static Breakdown breakdown(Case task, long patience) {
+    return Breakdown.of(new CpuBackend(), backend -> new ModelWorkload(task, backend), patience);
   }
 
   private static <T> T found(T thing, Case task) {
