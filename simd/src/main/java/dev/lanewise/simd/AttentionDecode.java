@@ -113,6 +113,8 @@ final class AttentionDecode {
   }
 
   private static float dot(MemorySegment a, long aAt, MemorySegment b, long bAt, int length) {
+    a = Native.known(a);
+    b = Native.known(b);
     FloatVector sum = FloatVector.zero(F);
     int i = 0;
     for (; i <= length - LANES; i += LANES) {
@@ -132,6 +134,8 @@ final class AttentionDecode {
   /** Adds a multiple of a row to a row in scratch memory that is padded to whole vectors. */
   private static void add(
       MemorySegment from, long at, float by, MemorySegment to, long target, int length) {
+    from = Native.known(from);
+    to = Native.known(to);
     FloatVector factor = FloatVector.broadcast(F, by);
     int i = 0;
     for (; i <= length - LANES; i += LANES) {

@@ -87,6 +87,8 @@ final class AttentionRows {
       int rows,
       int length,
       float factor) {
+    from = Native.known(from);
+    to = Native.known(to);
     // Down the rows first: the hardware recognises the distance of the rows and fetches ahead.
     int i = 0;
     for (; i <= length - 4 * LANES; i += 4 * LANES) {
@@ -120,6 +122,7 @@ final class AttentionRows {
 
   /** Sets floats to 0, in whole vectors. */
   static void clear(MemorySegment s, long at, long floats) {
+    s = Native.known(s);
     FloatVector zero = FloatVector.zero(F);
     long end = at + floats * 4;
     for (; at < end; at += V) {
@@ -168,7 +171,12 @@ final class AttentionRows {
   }
 
   /**
-   * Maxima are taken of integers that order like the floats: one instruction, where a maximum of
+   * Brings the rows' maxima up to date.
+   *
+   * <p>In this class no method is called on a vector that a loop carries: the compiler knows the
+   * class of such a variable only as declared, and may then give up and make objects.
+   *
+   * <p>Maxima are taken of integers that order like the floats: one instruction, where a maximum of
    * floats takes five to treat NaN and -0 as Java does.
    */
   private static void maxima(
@@ -180,29 +188,25 @@ final class AttentionRows {
       int depth,
       long stats,
       boolean isFirst) {
+    s = Native.known(s);
     IntVector lowest = IntVector.broadcast(I, ordered(Float.floatToRawIntBits(-Float.MAX_VALUE)));
     for (int r = 0; r < rows; r++) {
       long at = p + r * LD;
       int length = Math.clamp(visible + (long) r * more, 0, depth);
-      long whole = at + (length & -LANES) * 4L;
-      VectorMask<Integer> tail = I.indexInRange(length & -LANES, length);
+      long end = at + length * 4L;
+      if ((length & LANES - 1) != 0) {
+        hide(s, at, length);
+      }
       IntVector top = lowest;
-      for (; at < whole; at += V) {
+      for (; at < end; at += V) {
         IntVector x = IntVector.fromMemorySegment(I, s, at, ORDER);
         top =
-            top.max(
-                x.lanewise(VectorOperators.ASHR, 31)
-                    .and(Integer.MAX_VALUE)
-                    .lanewise(VectorOperators.XOR, x));
-      }
-      if ((length & LANES - 1) != 0) {
-        IntVector x = IntVector.fromMemorySegment(I, s, at, ORDER);
-        x =
             x.lanewise(VectorOperators.ASHR, 31)
                 .and(Integer.MAX_VALUE)
-                .lanewise(VectorOperators.XOR, x);
-        top = top.max(lowest.blend(x, tail));
+                .lanewise(VectorOperators.XOR, x)
+                .max(top);
       }
+      top = lowest.max(top);
       if (LANES > 8) {
         top = top.max(top.rearrange(INT_BY_8));
       }
@@ -221,6 +225,19 @@ final class AttentionRows {
     }
   }
 
+  /**
+   * Gives the keys of a row's last vector that the row does not see the score -infinity, so that
+   * all vectors are treated alike from there on: they do not raise a maximum and become 0.
+   */
+  private static void hide(MemorySegment s, long row, int length) {
+    s = Native.known(s);
+    long at = row + (length & -LANES) * 4L;
+    VectorMask<Float> seen = F.indexInRange(length & -LANES, length);
+    FloatVector.broadcast(F, Float.NEGATIVE_INFINITY)
+        .blend(FloatVector.fromMemorySegment(F, s, at, ORDER), seen)
+        .intoMemorySegment(s, at, ORDER);
+  }
+
   /** A float's bits as an integer that orders alike, and back. */
   private static int ordered(int bits) {
     return bits >> 31 & Integer.MAX_VALUE ^ bits;
@@ -228,15 +245,16 @@ final class AttentionRows {
 
   private static void exponentials(
       MemorySegment s, long p, int rows, int visible, int more, int depth, long stats, long sums) {
+    s = Native.known(s);
     FloatVector zero = FloatVector.zero(F);
     for (int r = 0; r < rows; r++) {
       long at = p + r * LD;
       int length = Math.clamp(visible + (long) r * more, 0, depth);
-      long whole = at + (length & -LANES) * 4L;
+      long end = at + length * 4L;
       long stop = at + depth * 4L;
       FloatVector top = FloatVector.broadcast(F, s.get(FLOAT, stats + MAXIMA + r * 4L));
       FloatVector sum = zero;
-      for (; at < whole; at += V) {
+      for (; at < end; at += V) {
         FloatVector x = FloatVector.fromMemorySegment(F, s, at, ORDER).sub(top);
         FloatVector n = x.add(ROUND);
         FloatVector f = x.sub(n.sub(ROUND));
@@ -249,29 +267,12 @@ final class AttentionRows {
         e = e.mul(power.reinterpretAsFloats());
         e = e.blend(zero, x.compare(VectorOperators.LT, LOWEST));
         e.intoMemorySegment(s, at, ORDER);
-        sum = sum.add(e);
-      }
-      if ((length & LANES - 1) != 0) {
-        VectorMask<Float> tail = F.indexInRange(length & -LANES, length);
-        FloatVector x = FloatVector.fromMemorySegment(F, s, at, ORDER).sub(top);
-        FloatVector n = x.add(ROUND);
-        FloatVector f = x.sub(n.sub(ROUND));
-        FloatVector e = f.fma(FloatVector.broadcast(F, E5), FloatVector.broadcast(F, E4));
-        e = e.fma(f, FloatVector.broadcast(F, E3));
-        e = e.fma(f, FloatVector.broadcast(F, E2));
-        e = e.fma(f, FloatVector.broadcast(F, E1));
-        e = e.fma(f, FloatVector.broadcast(F, 1f));
-        IntVector power = n.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23);
-        e = e.mul(power.reinterpretAsFloats());
-        e = e.blend(zero, x.compare(VectorOperators.LT, LOWEST));
-        e = zero.blend(e, tail);
-        e.intoMemorySegment(s, at, ORDER);
-        sum = sum.add(e);
-        at += V;
+        sum = e.add(sum);
       }
       for (; at < stop; at += V) {
         zero.intoMemorySegment(s, at, ORDER);
       }
+      sum = zero.add(sum);
       if (LANES > 8) {
         sum = sum.add(sum.rearrange(BY_8));
       }
@@ -286,6 +287,7 @@ final class AttentionRows {
 
   /** Scales sums and outputs by 2^(maximum before - maximum now). */
   private static void rescale(MemorySegment s, int rows, long stats, long o, long oStep) {
+    s = Native.known(s);
     for (long i = stats; i < stats + rows * 4L; i += V) {
       FloatVector x =
           FloatVector.fromMemorySegment(F, s, i + BEFORE, ORDER)
@@ -327,6 +329,8 @@ final class AttentionRows {
       long step,
       int rows,
       int length) {
+    s = Native.known(s);
+    out = Native.known(out);
     VectorMask<Float> tail = F.indexInRange(length & -LANES, length);
     for (int r = 0; r < rows; r++) {
       float by = 1 / s.get(FLOAT, stats + SUMS + r * 4L);
@@ -349,6 +353,8 @@ final class AttentionRows {
    * that of Cephes (Moshier), over [sqrt(1/2), sqrt(2)).
    */
   static void logSumExp(MemorySegment s, long stats, MemorySegment lse, long at, int rows) {
+    s = Native.known(s);
+    lse = Native.known(lse);
     for (int r = 0; r < rows; r += LANES) {
       VectorMask<Float> here = F.indexInRange(r, rows);
       FloatVector x = FloatVector.fromMemorySegment(F, s, stats + SUMS + r * 4L, ORDER);
@@ -395,6 +401,7 @@ final class AttentionRows {
       int width,
       long lse,
       long d) {
+    s = Native.known(s);
     FloatVector zero = FloatVector.zero(F);
     for (int r = 0; r < rows; r++) {
       long row = p + r * LD;
@@ -438,6 +445,7 @@ final class AttentionRows {
   /** Writes lse as powers of two and the row sums of dO * O. */
   static void statistics(
       AttentionCall call, int sequence, int head, MemorySegment s, long lseAt, long dAt) {
+    s = Native.known(s);
     int length = call.headSize;
     VectorMask<Float> tail = F.indexInRange(length & -LANES, length);
     long lse = call.lseAt(sequence, head);
@@ -457,6 +465,7 @@ final class AttentionRows {
         FloatVector x = FloatVector.fromMemorySegment(F, out, o + i, ORDER, tail);
         sum = x.fma(FloatVector.fromMemorySegment(F, dOut, g + i, ORDER, tail), sum);
       }
+      sum = FloatVector.zero(F).add(sum);
       if (LANES > 8) {
         sum = sum.add(sum.rearrange(BY_8));
       }
@@ -474,6 +483,8 @@ final class AttentionRows {
   /** Applies keep bits from {@code bit} on to a row: kept floats are scaled, others become 0. */
   static void drop(
       MemorySegment keep, long bit, MemorySegment s, long row, int length, float scale) {
+    keep = Native.known(keep);
+    s = Native.known(s);
     FloatVector zero = FloatVector.zero(F);
     for (int i = 0; i < length; i += LANES) {
       long mask = bits(keep, bit + i, Math.min(LANES, length - i));

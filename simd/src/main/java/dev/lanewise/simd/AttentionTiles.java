@@ -109,6 +109,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c0x1 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);
@@ -275,6 +277,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);
     FloatVector c2x0 = FloatVector.zero(F);
@@ -379,6 +383,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c0x1 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);
@@ -545,6 +551,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c0x1 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);
@@ -637,6 +645,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);
     FloatVector c2x0 = FloatVector.zero(F);
@@ -699,6 +709,8 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
+    s = Native.known(s);
+    bs = Native.known(bs);
     FloatVector c0x0 = FloatVector.zero(F);
     FloatVector c0x1 = FloatVector.zero(F);
     FloatVector c1x0 = FloatVector.zero(F);

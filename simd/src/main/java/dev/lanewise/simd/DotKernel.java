@@ -23,6 +23,9 @@ final class DotKernel {
    */
   static float dot(
       MemorySegment x, long xAt, MemorySegment y, long yAt, int n, MemorySegment temp) {
+    x = Native.known(x);
+    y = Native.known(y);
+    temp = Native.known(temp);
     FloatVector sum0 = FloatVector.zero(F);
     FloatVector sum1 = FloatVector.zero(F);
     FloatVector sum2 = FloatVector.zero(F);

@@ -138,6 +138,10 @@ final class EpilogueKernel {
       MemorySegment residual,
       long residualAt,
       int n) {
+    out = Native.known(out);
+    bias = Native.knownOrNull(bias);
+    kept = Native.knownOrNull(kept);
+    residual = Native.knownOrNull(residual);
     for (int i = 0; i < n; i += LANES) {
       long at = (long) i * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
@@ -165,6 +169,10 @@ final class EpilogueKernel {
       MemorySegment residual,
       long residualAt,
       int n) {
+    out = Native.known(out);
+    bias = Native.knownOrNull(bias);
+    kept = Native.knownOrNull(kept);
+    residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
     for (int i = 0; i < n; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -217,6 +225,10 @@ final class EpilogueKernel {
       MemorySegment residual,
       long residualAt,
       int n) {
+    out = Native.known(out);
+    bias = Native.knownOrNull(bias);
+    kept = Native.knownOrNull(kept);
+    residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
     for (int i = 0; i < n; i += LANES) {
       long at = (long) i * Float.BYTES;
@@ -275,6 +287,9 @@ final class EpilogueKernel {
       MemorySegment residual,
       long residualAt,
       int n) {
+    out = Native.known(out);
+    x = Native.known(x);
+    residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
     FloatVector far = FloatVector.broadcast(F, Gelu.TANH_FAR);
     for (int i = 0; i < n; i += LANES) {
@@ -330,6 +345,9 @@ final class EpilogueKernel {
       MemorySegment residual,
       long residualAt,
       int n) {
+    out = Native.known(out);
+    x = Native.known(x);
+    residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
     for (int i = 0; i < n; i += LANES) {
       long at = (long) i * Float.BYTES;

@@ -221,7 +221,7 @@ final class Exponentials {
                   .reinterpretAsInts()
                   .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
                   .reinterpretAsFloats());
-      sum = sum.add(p);
+      sum = p.add(sum);
       p.intoMemorySegment(y, yAt + at, ORDER);
     }
     sum.intoMemorySegment(scratch, LANE_SUMS, ORDER);

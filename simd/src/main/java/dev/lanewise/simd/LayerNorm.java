@@ -233,16 +233,16 @@ public final class LayerNorm {
     int i = 0;
     for (; i < whole - LANES; i += 2 * LANES) {
       long at = xAt + (long) i * Float.BYTES;
-      sum = sum.add(FloatVector.fromMemorySegment(F, x, at, ORDER));
-      other = other.add(FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER));
+      sum = FloatVector.fromMemorySegment(F, x, at, ORDER).add(sum);
+      other = FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).add(other);
     }
     if (i < whole) {
-      sum = sum.add(FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER));
+      sum = FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).add(sum);
     }
     sum = sum.add(other);
     if (whole < n) {
       long at = xAt + (long) whole * Float.BYTES;
-      sum = sum.add(FloatVector.fromMemorySegment(F, x, at, ORDER, F.indexInRange(whole, n)));
+      sum = FloatVector.fromMemorySegment(F, x, at, ORDER, F.indexInRange(whole, n)).add(sum);
     }
     sum.intoMemorySegment(lanes, 0, ORDER);
     return Lanes.sum(lanes, 0);
@@ -264,15 +264,15 @@ public final class LayerNorm {
       FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER).sub(mean);
       FloatVector e =
           FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).sub(mean);
-      sum = sum.add(d);
+      sum = d.add(sum);
       squares = d.fma(d, squares);
-      otherSum = otherSum.add(e);
+      otherSum = e.add(otherSum);
       otherSquares = e.fma(e, otherSquares);
     }
     if (i < whole) {
       FloatVector d =
           FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).sub(mean);
-      sum = sum.add(d);
+      sum = d.add(sum);
       squares = d.fma(d, squares);
     }
     sum = sum.add(otherSum);
@@ -282,7 +282,7 @@ public final class LayerNorm {
       long at = xAt + (long) whole * Float.BYTES;
       FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER, mask).sub(mean);
       d = FloatVector.zero(F).blend(d, mask);
-      sum = sum.add(d);
+      sum = d.add(sum);
       squares = d.fma(d, squares);
     }
     sum.intoMemorySegment(lanes, 0, ORDER);
@@ -511,9 +511,9 @@ public final class LayerNorm {
       FloatVector g =
           FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER)
               .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
-      sum = sum.add(g);
+      sum = g.add(sum);
       products = g.fma(h, products);
-      means = means.add(h);
+      means = h.add(means);
     }
     if (whole < n) {
       long at = (long) whole * Float.BYTES;
@@ -523,7 +523,7 @@ public final class LayerNorm {
       FloatVector g =
           FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask)
               .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
-      sum = sum.add(g);
+      sum = g.add(sum);
       products = products.blend(g.fma(h, products), mask);
       means = means.blend(means.add(h), mask);
     }

@@ -78,6 +78,9 @@ final class MicroKernel {
       long cAt,
       long cStride,
       float beta) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
     long a1At = aAt + 1 * aRow;
     long a2At = aAt + 2 * aRow;
     long a3At = aAt + 3 * aRow;
@@ -223,6 +226,9 @@ final class MicroKernel {
       long cAt,
       long cStride,
       float beta) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
     long a1At = aAt + 1 * aRow;
     long a2At = aAt + 2 * aRow;
     long a3At = aAt + 3 * aRow;

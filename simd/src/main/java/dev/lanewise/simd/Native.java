@@ -21,4 +21,9 @@ final class Native {
     }
     return segment;
   }
+
+  /** Returns {@code segment}, which may be null but must not lie on the Java heap. */
+  static MemorySegment knownOrNull(MemorySegment segment) {
+    return segment == null ? null : known(segment);
+  }
 }

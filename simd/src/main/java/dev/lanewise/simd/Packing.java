@@ -160,6 +160,8 @@ final class Packing {
       long toAt,
       int width,
       long toApart) {
+    from = Native.known(from);
+    to = Native.known(to);
     long widthBytes = (long) width * Float.BYTES;
     for (int k = 0; k < depth; k++) {
       long rowAt = at + k * stride;
@@ -182,6 +184,8 @@ final class Packing {
       long toAt,
       int width,
       long toApart) {
+    from = Native.known(from);
+    to = Native.known(to);
     long widthBytes = (long) width * Float.BYTES;
     for (int k = 0; k < depth; k++) {
       long rowAt = at + k * stride;
@@ -200,6 +204,8 @@ final class Packing {
   /** One panel, which a width of four vectors comes as. */
   private static void copyByFour(
       MemorySegment from, long at, long stride, int depth, MemorySegment to, long toAt) {
+    from = Native.known(from);
+    to = Native.known(to);
     for (int k = 0; k < depth; k++) {
       IntVector first = IntVector.fromMemorySegment(I, from, at, ORDER);
       IntVector second = IntVector.fromMemorySegment(I, from, at + V, ORDER);
@@ -234,6 +240,7 @@ final class Packing {
 
   /** Multiplies packed floats by a factor. */
   static void scale(MemorySegment panels, long at, long floats, float factor) {
+    panels = Native.known(panels);
     long i = 0;
     for (; i <= floats - LANES; i += LANES) {
       FloatVector.fromMemorySegment(F, panels, at + 4 * i, ORDER)
@@ -256,6 +263,8 @@ final class Packing {
       int rows,
       int cols,
       float beta) {
+    tile = Native.known(tile);
+    c = Native.known(c);
     for (int i = 0; i < rows; i++) {
       int j = 0;
       for (; j <= cols - LANES; j += LANES) {
@@ -287,6 +296,8 @@ final class Packing {
       MemorySegment to,
       long toAt,
       long toStride) {
+    from = Native.known(from);
+    to = Native.known(to);
     IntVector a0 = IntVector.fromMemorySegment(I, from, at, ORDER);
     IntVector a1 = IntVector.fromMemorySegment(I, from, at + Math.min(1, last) * stride, ORDER);
     IntVector a2 = IntVector.fromMemorySegment(I, from, at + Math.min(2, last) * stride, ORDER);
@@ -393,6 +404,8 @@ final class Packing {
       MemorySegment to,
       long toAt,
       long toStride) {
+    from = Native.known(from);
+    to = Native.known(to);
     IntVector a0 = IntVector.fromMemorySegment(I, from, at, ORDER);
     IntVector a1 = IntVector.fromMemorySegment(I, from, at + Math.min(1, last) * stride, ORDER);
     IntVector a2 = IntVector.fromMemorySegment(I, from, at + Math.min(2, last) * stride, ORDER);
@@ -443,6 +456,8 @@ final class Packing {
       MemorySegment to,
       long toAt,
       long toStride) {
+    from = Native.known(from);
+    to = Native.known(to);
     IntVector a0 = IntVector.fromMemorySegment(I, from, at, ORDER);
     IntVector a1 = IntVector.fromMemorySegment(I, from, at + Math.min(1, last) * stride, ORDER);
     IntVector a2 = IntVector.fromMemorySegment(I, from, at + Math.min(2, last) * stride, ORDER);

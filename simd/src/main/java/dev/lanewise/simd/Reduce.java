@@ -124,8 +124,8 @@ public final class Reduce {
       long at = xAt + (long) i * Float.BYTES;
       FloatVector v0 = FloatVector.fromMemorySegment(HALF, x, at, ORDER);
       FloatVector v1 = FloatVector.fromMemorySegment(HALF, x, at + Machine.VECTOR_BYTES / 2, ORDER);
-      s0 = s0.add(v0.convertShape(VectorOperators.F2D, D, 0));
-      s1 = s1.add(v1.convertShape(VectorOperators.F2D, D, 0));
+      s0 = ((DoubleVector) v0.convertShape(VectorOperators.F2D, D, 0)).add(s0);
+      s1 = ((DoubleVector) v1.convertShape(VectorOperators.F2D, D, 0)).add(s1);
     }
     s0.add(s1).intoMemorySegment(lanes, lanesAt, ORDER);
     return Lanes.sumDoubles(lanes, lanesAt);
@@ -193,7 +193,7 @@ public final class Reduce {
     FloatVector m = FloatVector.broadcast(F, Float.NEGATIVE_INFINITY);
     int whole = F.loopBound(n);
     for (int i = 0; i < whole; i += LANES) {
-      m = m.max(FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER));
+      m = FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).max(m);
     }
     float max = m.reduceLanes(VectorOperators.MAX);
     for (int i = whole; i < n; i++) {
