@@ -123,7 +123,7 @@ final class AttentionForward {
       panel += panelBytes;
     }
     if (key < depth) {
-      AttentionTiles.byRowsHalf(s, a, s, panel, PANEL * 4L, c + key * 4L, LD, headSize, false);
+      AttentionTiles.byRowsHalf(s, a, s, panel, PANEL * 4L, c + key * 4L, LD, headSize);
     }
   }
 }

@@ -59,9 +59,17 @@ final class MicroKernel {
       long cStride,
       float beta) {
     if (cols == FEW_COLS) {
-      tile2(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+      if (beta == 0) {
+        tile2(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride);
+      } else {
+        tile2More(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+      }
     } else {
-      tile4(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+      if (beta == 0) {
+        tile4(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride);
+      } else {
+        tile4More(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+      }
     }
   }
 
@@ -76,8 +84,7 @@ final class MicroKernel {
       int depth,
       MemorySegment c,
       long cAt,
-      long cStride,
-      float beta) {
+      long cStride) {
     a = Native.known(a);
     b = Native.known(b);
     c = Native.known(c);
@@ -149,38 +156,129 @@ final class MicroKernel {
       step += aStep;
       bAt += bStep;
     }
-    if (beta != 0) {
-      FloatVector scale = FloatVector.broadcast(F, beta);
-      long at = cAt;
-      c00 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00);
-      c01 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01);
-      c02 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c02);
-      c03 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c03);
-      at += cStride;
-      c10 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c10);
-      c11 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c11);
-      c12 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c12);
-      c13 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c13);
-      at += cStride;
-      c20 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c20);
-      c21 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c21);
-      c22 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c22);
-      c23 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c23);
-      at += cStride;
-      c30 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c30);
-      c31 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c31);
-      c32 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c32);
-      c33 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c33);
-      at += cStride;
-      c40 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c40);
-      c41 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c41);
-      c42 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c42);
-      c43 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c43);
-      at += cStride;
-      c50 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c50);
-      c51 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c51);
-      c52 = FloatVector.fromMemorySegment(F, c, at + 2 * V, ORDER).fma(scale, c52);
-      c53 = FloatVector.fromMemorySegment(F, c, at + 3 * V, ORDER).fma(scale, c53);
+    c00.intoMemorySegment(c, cAt, ORDER);
+    c01.intoMemorySegment(c, cAt + V, ORDER);
+    c02.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c03.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    c10.intoMemorySegment(c, cAt, ORDER);
+    c11.intoMemorySegment(c, cAt + V, ORDER);
+    c12.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c13.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    c20.intoMemorySegment(c, cAt, ORDER);
+    c21.intoMemorySegment(c, cAt + V, ORDER);
+    c22.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c23.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    c30.intoMemorySegment(c, cAt, ORDER);
+    c31.intoMemorySegment(c, cAt + V, ORDER);
+    c32.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c33.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    c40.intoMemorySegment(c, cAt, ORDER);
+    c41.intoMemorySegment(c, cAt + V, ORDER);
+    c42.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c43.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    c50.intoMemorySegment(c, cAt, ORDER);
+    c51.intoMemorySegment(c, cAt + V, ORDER);
+    c52.intoMemorySegment(c, cAt + 2 * V, ORDER);
+    c53.intoMemorySegment(c, cAt + 3 * V, ORDER);
+  }
+
+  private static void tile4More(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      long aStep,
+      MemorySegment b,
+      long bAt,
+      long bStep,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      float beta) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector scale = FloatVector.broadcast(F, beta);
+    FloatVector c00 = FloatVector.fromMemorySegment(F, c, cAt, ORDER).mul(scale);
+    FloatVector c01 = FloatVector.fromMemorySegment(F, c, cAt + V, ORDER).mul(scale);
+    FloatVector c02 = FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER).mul(scale);
+    FloatVector c03 = FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER).mul(scale);
+    FloatVector c10 = FloatVector.fromMemorySegment(F, c, cAt + cStride, ORDER).mul(scale);
+    FloatVector c11 = FloatVector.fromMemorySegment(F, c, cAt + cStride + V, ORDER).mul(scale);
+    FloatVector c12 = FloatVector.fromMemorySegment(F, c, cAt + cStride + 2 * V, ORDER).mul(scale);
+    FloatVector c13 = FloatVector.fromMemorySegment(F, c, cAt + cStride + 3 * V, ORDER).mul(scale);
+    FloatVector c20 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride, ORDER).mul(scale);
+    FloatVector c21 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + V, ORDER).mul(scale);
+    FloatVector c22 =
+        FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + 2 * V, ORDER).mul(scale);
+    FloatVector c23 =
+        FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + 3 * V, ORDER).mul(scale);
+    FloatVector c30 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride, ORDER).mul(scale);
+    FloatVector c31 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + V, ORDER).mul(scale);
+    FloatVector c32 =
+        FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + 2 * V, ORDER).mul(scale);
+    FloatVector c33 =
+        FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + 3 * V, ORDER).mul(scale);
+    FloatVector c40 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride, ORDER).mul(scale);
+    FloatVector c41 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + V, ORDER).mul(scale);
+    FloatVector c42 =
+        FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + 2 * V, ORDER).mul(scale);
+    FloatVector c43 =
+        FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + 3 * V, ORDER).mul(scale);
+    FloatVector c50 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride, ORDER).mul(scale);
+    FloatVector c51 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + V, ORDER).mul(scale);
+    FloatVector c52 =
+        FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + 2 * V, ORDER).mul(scale);
+    FloatVector c53 =
+        FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + 3 * V, ORDER).mul(scale);
+    long step = 0;
+    for (int k = 0; k < depth; k++) {
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, bAt + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, bAt + 3 * V, ORDER);
+      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      c02 = a0.fma(b2, c02);
+      c03 = a0.fma(b3, c03);
+      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      c12 = a1.fma(b2, c12);
+      c13 = a1.fma(b3, c13);
+      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      c22 = a2.fma(b2, c22);
+      c23 = a2.fma(b3, c23);
+      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      c32 = a3.fma(b2, c32);
+      c33 = a3.fma(b3, c33);
+      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      c42 = a4.fma(b2, c42);
+      c43 = a4.fma(b3, c43);
+      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      c52 = a5.fma(b2, c52);
+      c53 = a5.fma(b3, c53);
+      step += aStep;
+      bAt += bStep;
     }
     c00.intoMemorySegment(c, cAt, ORDER);
     c01.intoMemorySegment(c, cAt + V, ORDER);
@@ -224,8 +322,7 @@ final class MicroKernel {
       int depth,
       MemorySegment c,
       long cAt,
-      long cStride,
-      float beta) {
+      long cStride) {
     a = Native.known(a);
     b = Native.known(b);
     c = Native.known(c);
@@ -271,26 +368,83 @@ final class MicroKernel {
       step += aStep;
       bAt += bStep;
     }
-    if (beta != 0) {
-      FloatVector scale = FloatVector.broadcast(F, beta);
-      long at = cAt;
-      c00 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c00);
-      c01 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c01);
-      at += cStride;
-      c10 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c10);
-      c11 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c11);
-      at += cStride;
-      c20 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c20);
-      c21 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c21);
-      at += cStride;
-      c30 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c30);
-      c31 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c31);
-      at += cStride;
-      c40 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c40);
-      c41 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c41);
-      at += cStride;
-      c50 = FloatVector.fromMemorySegment(F, c, at, ORDER).fma(scale, c50);
-      c51 = FloatVector.fromMemorySegment(F, c, at + V, ORDER).fma(scale, c51);
+    c00.intoMemorySegment(c, cAt, ORDER);
+    c01.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c10.intoMemorySegment(c, cAt, ORDER);
+    c11.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c20.intoMemorySegment(c, cAt, ORDER);
+    c21.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c30.intoMemorySegment(c, cAt, ORDER);
+    c31.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c40.intoMemorySegment(c, cAt, ORDER);
+    c41.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c50.intoMemorySegment(c, cAt, ORDER);
+    c51.intoMemorySegment(c, cAt + V, ORDER);
+  }
+
+  private static void tile2More(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      long aStep,
+      MemorySegment b,
+      long bAt,
+      long bStep,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      float beta) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector scale = FloatVector.broadcast(F, beta);
+    FloatVector c00 = FloatVector.fromMemorySegment(F, c, cAt, ORDER).mul(scale);
+    FloatVector c01 = FloatVector.fromMemorySegment(F, c, cAt + V, ORDER).mul(scale);
+    FloatVector c10 = FloatVector.fromMemorySegment(F, c, cAt + cStride, ORDER).mul(scale);
+    FloatVector c11 = FloatVector.fromMemorySegment(F, c, cAt + cStride + V, ORDER).mul(scale);
+    FloatVector c20 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride, ORDER).mul(scale);
+    FloatVector c21 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + V, ORDER).mul(scale);
+    FloatVector c30 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride, ORDER).mul(scale);
+    FloatVector c31 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + V, ORDER).mul(scale);
+    FloatVector c40 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride, ORDER).mul(scale);
+    FloatVector c41 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + V, ORDER).mul(scale);
+    FloatVector c50 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride, ORDER).mul(scale);
+    FloatVector c51 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + V, ORDER).mul(scale);
+    long step = 0;
+    for (int k = 0; k < depth; k++) {
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
+      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      step += aStep;
+      bAt += bStep;
     }
     c00.intoMemorySegment(c, cAt, ORDER);
     c01.intoMemorySegment(c, cAt + V, ORDER);

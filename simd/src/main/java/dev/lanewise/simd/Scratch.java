@@ -14,7 +14,6 @@ final class Scratch implements AutoCloseable {
   private static final int SMALLEST_SHIFT = 12;
   private static final int CLASSES = 36;
   private static final int KEPT = 64;
-  private static final long ALIGNMENT = 64;
   private static final AtomicLong HELD = new AtomicLong();
   private static final AtomicReferenceArray<Scratch> FREE =
       new AtomicReferenceArray<>(CLASSES * KEPT);
@@ -26,11 +25,7 @@ final class Scratch implements AutoCloseable {
 
   private Scratch(int sizeClass) {
     long bytes = bytesOf(sizeClass);
-    boolean isLarge = bytes >= LargePages.BYTES;
-    this.segment = Arena.global().allocate(bytes, isLarge ? LargePages.BYTES : ALIGNMENT);
-    if (isLarge) {
-      LargePages.advise(segment);
-    }
+    this.segment = NativeMemory.allocate(bytes, Arena.global());
     this.sizeClass = sizeClass;
     HELD.addAndGet(bytes);
   }
