@@ -28,11 +28,11 @@ final class AttentionTiles {
   static final int LD_FLOATS = 256;
 
   /**
-   * Rows of a tile: with two vectors a row, 24 sums fill 32 vector registers and 12 fill 16. Only
-   * 512-bit vectors and those of AArch64 are sure to have 32.
+   * Rows of a tile. With two vectors a row its sums and factors fit 16 vector registers. Twice as
+   * many rows would fit 32, but are no faster and near to what the compiler takes in one method:
+   * beyond that it leaves operations as calls.
    */
-  static final int ROWS =
-      Machine.LANES == 16 || System.getProperty("os.arch").equals("aarch64") ? 12 : 6;
+  static final int ROWS = 6;
 
   private static final VectorSpecies<Float> F = Machine.F;
   private static final long V = Machine.VECTOR_BYTES;
@@ -57,35 +57,10 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
-    if (ROWS == 12) {
-      if (add) {
-        rows12x2More(s, a, bs, b, bStep, c, cStep, depth);
-      } else {
-        rows12x2(s, a, bs, b, bStep, c, cStep, depth);
-      }
+    if (add) {
+      rows6x2More(s, a, bs, b, bStep, c, cStep, depth);
     } else {
-      if (add) {
-        rows6x2More(s, a, bs, b, bStep, c, cStep, depth);
-      } else {
-        rows6x2(s, a, bs, b, bStep, c, cStep, depth);
-      }
-    }
-  }
-
-  /** As {@link #byRows} with one vector a row, never adding. */
-  static void byRowsHalf(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    if (ROWS == 12) {
-      rows12x1(s, a, bs, b, bStep, c, cStep, depth);
-    } else {
-      rows6x1(s, a, bs, b, bStep, c, cStep, depth);
+      rows6x2(s, a, bs, b, bStep, c, cStep, depth);
     }
   }
 
@@ -101,559 +76,11 @@ final class AttentionTiles {
       long cStep,
       int depth,
       boolean add) {
-    if (ROWS == 12) {
-      if (add) {
-        columns12x2More(s, a, aStep, bs, b, bStep, c, cStep, depth);
-      } else {
-        columns12x2(s, a, aStep, bs, b, bStep, c, cStep, depth);
-      }
+    if (add) {
+      columns6x2More(s, a, aStep, bs, b, bStep, c, cStep, depth);
     } else {
-      if (add) {
-        columns6x2More(s, a, aStep, bs, b, bStep, c, cStep, depth);
-      } else {
-        columns6x2(s, a, aStep, bs, b, bStep, c, cStep, depth);
-      }
+      columns6x2(s, a, aStep, bs, b, bStep, c, cStep, depth);
     }
-  }
-
-  private static void rows12x2(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c0x1 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c1x1 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c2x1 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c3x1 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c4x1 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
-    FloatVector c5x1 = FloatVector.zero(F);
-    FloatVector c6x0 = FloatVector.zero(F);
-    FloatVector c6x1 = FloatVector.zero(F);
-    FloatVector c7x0 = FloatVector.zero(F);
-    FloatVector c7x1 = FloatVector.zero(F);
-    FloatVector c8x0 = FloatVector.zero(F);
-    FloatVector c8x1 = FloatVector.zero(F);
-    FloatVector c9x0 = FloatVector.zero(F);
-    FloatVector c9x1 = FloatVector.zero(F);
-    FloatVector c10x0 = FloatVector.zero(F);
-    FloatVector c10x1 = FloatVector.zero(F);
-    FloatVector c11x0 = FloatVector.zero(F);
-    FloatVector c11x1 = FloatVector.zero(F);
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
-      c0x0 = a0.fma(b0, c0x0);
-      c0x1 = a0.fma(b1, c0x1);
-      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
-      c1x0 = a1.fma(b0, c1x0);
-      c1x1 = a1.fma(b1, c1x1);
-      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
-      c2x0 = a2.fma(b0, c2x0);
-      c2x1 = a2.fma(b1, c2x1);
-      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
-      c3x0 = a3.fma(b0, c3x0);
-      c3x1 = a3.fma(b1, c3x1);
-      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
-      c4x0 = a4.fma(b0, c4x0);
-      c4x1 = a4.fma(b1, c4x1);
-      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
-      c5x0 = a5.fma(b0, c5x0);
-      c5x1 = a5.fma(b1, c5x1);
-      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 6 * LD));
-      c6x0 = a6.fma(b0, c6x0);
-      c6x1 = a6.fma(b1, c6x1);
-      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 7 * LD));
-      c7x0 = a7.fma(b0, c7x0);
-      c7x1 = a7.fma(b1, c7x1);
-      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8 * LD));
-      c8x0 = a8.fma(b0, c8x0);
-      c8x1 = a8.fma(b1, c8x1);
-      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 9 * LD));
-      c9x0 = a9.fma(b0, c9x0);
-      c9x1 = a9.fma(b1, c9x1);
-      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 10 * LD));
-      c10x0 = a10.fma(b0, c10x0);
-      c10x1 = a10.fma(b1, c10x1);
-      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
-      c11x0 = a11.fma(b0, c11x0);
-      c11x1 = a11.fma(b1, c11x1);
-      ai += 4;
-    }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c6x0.intoMemorySegment(s, c, ORDER);
-    c6x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c7x0.intoMemorySegment(s, c, ORDER);
-    c7x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c8x0.intoMemorySegment(s, c, ORDER);
-    c8x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c9x0.intoMemorySegment(s, c, ORDER);
-    c9x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c10x0.intoMemorySegment(s, c, ORDER);
-    c10x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c11x0.intoMemorySegment(s, c, ORDER);
-    c11x1.intoMemorySegment(s, c + V, ORDER);
-  }
-
-  private static void rows12x2More(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.fromMemorySegment(F, s, c, ORDER);
-    FloatVector c0x1 = FloatVector.fromMemorySegment(F, s, c + V, ORDER);
-    FloatVector c1x0 = FloatVector.fromMemorySegment(F, s, c + cStep, ORDER);
-    FloatVector c1x1 = FloatVector.fromMemorySegment(F, s, c + cStep + V, ORDER);
-    FloatVector c2x0 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep, ORDER);
-    FloatVector c2x1 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep + V, ORDER);
-    FloatVector c3x0 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep, ORDER);
-    FloatVector c3x1 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep + V, ORDER);
-    FloatVector c4x0 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep, ORDER);
-    FloatVector c4x1 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep + V, ORDER);
-    FloatVector c5x0 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep, ORDER);
-    FloatVector c5x1 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep + V, ORDER);
-    FloatVector c6x0 = FloatVector.fromMemorySegment(F, s, c + 6 * cStep, ORDER);
-    FloatVector c6x1 = FloatVector.fromMemorySegment(F, s, c + 6 * cStep + V, ORDER);
-    FloatVector c7x0 = FloatVector.fromMemorySegment(F, s, c + 7 * cStep, ORDER);
-    FloatVector c7x1 = FloatVector.fromMemorySegment(F, s, c + 7 * cStep + V, ORDER);
-    FloatVector c8x0 = FloatVector.fromMemorySegment(F, s, c + 8 * cStep, ORDER);
-    FloatVector c8x1 = FloatVector.fromMemorySegment(F, s, c + 8 * cStep + V, ORDER);
-    FloatVector c9x0 = FloatVector.fromMemorySegment(F, s, c + 9 * cStep, ORDER);
-    FloatVector c9x1 = FloatVector.fromMemorySegment(F, s, c + 9 * cStep + V, ORDER);
-    FloatVector c10x0 = FloatVector.fromMemorySegment(F, s, c + 10 * cStep, ORDER);
-    FloatVector c10x1 = FloatVector.fromMemorySegment(F, s, c + 10 * cStep + V, ORDER);
-    FloatVector c11x0 = FloatVector.fromMemorySegment(F, s, c + 11 * cStep, ORDER);
-    FloatVector c11x1 = FloatVector.fromMemorySegment(F, s, c + 11 * cStep + V, ORDER);
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
-      c0x0 = a0.fma(b0, c0x0);
-      c0x1 = a0.fma(b1, c0x1);
-      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
-      c1x0 = a1.fma(b0, c1x0);
-      c1x1 = a1.fma(b1, c1x1);
-      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
-      c2x0 = a2.fma(b0, c2x0);
-      c2x1 = a2.fma(b1, c2x1);
-      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
-      c3x0 = a3.fma(b0, c3x0);
-      c3x1 = a3.fma(b1, c3x1);
-      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
-      c4x0 = a4.fma(b0, c4x0);
-      c4x1 = a4.fma(b1, c4x1);
-      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
-      c5x0 = a5.fma(b0, c5x0);
-      c5x1 = a5.fma(b1, c5x1);
-      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 6 * LD));
-      c6x0 = a6.fma(b0, c6x0);
-      c6x1 = a6.fma(b1, c6x1);
-      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 7 * LD));
-      c7x0 = a7.fma(b0, c7x0);
-      c7x1 = a7.fma(b1, c7x1);
-      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8 * LD));
-      c8x0 = a8.fma(b0, c8x0);
-      c8x1 = a8.fma(b1, c8x1);
-      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 9 * LD));
-      c9x0 = a9.fma(b0, c9x0);
-      c9x1 = a9.fma(b1, c9x1);
-      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 10 * LD));
-      c10x0 = a10.fma(b0, c10x0);
-      c10x1 = a10.fma(b1, c10x1);
-      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
-      c11x0 = a11.fma(b0, c11x0);
-      c11x1 = a11.fma(b1, c11x1);
-      ai += 4;
-    }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c6x0.intoMemorySegment(s, c, ORDER);
-    c6x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c7x0.intoMemorySegment(s, c, ORDER);
-    c7x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c8x0.intoMemorySegment(s, c, ORDER);
-    c8x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c9x0.intoMemorySegment(s, c, ORDER);
-    c9x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c10x0.intoMemorySegment(s, c, ORDER);
-    c10x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c11x0.intoMemorySegment(s, c, ORDER);
-    c11x1.intoMemorySegment(s, c + V, ORDER);
-  }
-
-  private static void rows12x1(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
-    FloatVector c6x0 = FloatVector.zero(F);
-    FloatVector c7x0 = FloatVector.zero(F);
-    FloatVector c8x0 = FloatVector.zero(F);
-    FloatVector c9x0 = FloatVector.zero(F);
-    FloatVector c10x0 = FloatVector.zero(F);
-    FloatVector c11x0 = FloatVector.zero(F);
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
-      c0x0 = a0.fma(b0, c0x0);
-      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
-      c1x0 = a1.fma(b0, c1x0);
-      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 2 * LD));
-      c2x0 = a2.fma(b0, c2x0);
-      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 3 * LD));
-      c3x0 = a3.fma(b0, c3x0);
-      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4 * LD));
-      c4x0 = a4.fma(b0, c4x0);
-      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
-      c5x0 = a5.fma(b0, c5x0);
-      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 6 * LD));
-      c6x0 = a6.fma(b0, c6x0);
-      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 7 * LD));
-      c7x0 = a7.fma(b0, c7x0);
-      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8 * LD));
-      c8x0 = a8.fma(b0, c8x0);
-      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 9 * LD));
-      c9x0 = a9.fma(b0, c9x0);
-      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 10 * LD));
-      c10x0 = a10.fma(b0, c10x0);
-      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 11 * LD));
-      c11x0 = a11.fma(b0, c11x0);
-      ai += 4;
-    }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c6x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c7x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c8x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c9x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c10x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
-    c11x0.intoMemorySegment(s, c, ORDER);
-  }
-
-  private static void columns12x2(
-      MemorySegment s,
-      long a,
-      long aStep,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c0x1 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c1x1 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c2x1 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c3x1 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c4x1 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
-    FloatVector c5x1 = FloatVector.zero(F);
-    FloatVector c6x0 = FloatVector.zero(F);
-    FloatVector c6x1 = FloatVector.zero(F);
-    FloatVector c7x0 = FloatVector.zero(F);
-    FloatVector c7x1 = FloatVector.zero(F);
-    FloatVector c8x0 = FloatVector.zero(F);
-    FloatVector c8x1 = FloatVector.zero(F);
-    FloatVector c9x0 = FloatVector.zero(F);
-    FloatVector c9x1 = FloatVector.zero(F);
-    FloatVector c10x0 = FloatVector.zero(F);
-    FloatVector c10x1 = FloatVector.zero(F);
-    FloatVector c11x0 = FloatVector.zero(F);
-    FloatVector c11x1 = FloatVector.zero(F);
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
-      c0x0 = a0.fma(b0, c0x0);
-      c0x1 = a0.fma(b1, c0x1);
-      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4));
-      c1x0 = a1.fma(b0, c1x0);
-      c1x1 = a1.fma(b1, c1x1);
-      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8));
-      c2x0 = a2.fma(b0, c2x0);
-      c2x1 = a2.fma(b1, c2x1);
-      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 12));
-      c3x0 = a3.fma(b0, c3x0);
-      c3x1 = a3.fma(b1, c3x1);
-      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 16));
-      c4x0 = a4.fma(b0, c4x0);
-      c4x1 = a4.fma(b1, c4x1);
-      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
-      c5x0 = a5.fma(b0, c5x0);
-      c5x1 = a5.fma(b1, c5x1);
-      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 24));
-      c6x0 = a6.fma(b0, c6x0);
-      c6x1 = a6.fma(b1, c6x1);
-      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 28));
-      c7x0 = a7.fma(b0, c7x0);
-      c7x1 = a7.fma(b1, c7x1);
-      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 32));
-      c8x0 = a8.fma(b0, c8x0);
-      c8x1 = a8.fma(b1, c8x1);
-      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 36));
-      c9x0 = a9.fma(b0, c9x0);
-      c9x1 = a9.fma(b1, c9x1);
-      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 40));
-      c10x0 = a10.fma(b0, c10x0);
-      c10x1 = a10.fma(b1, c10x1);
-      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 44));
-      c11x0 = a11.fma(b0, c11x0);
-      c11x1 = a11.fma(b1, c11x1);
-      ai += aStep;
-    }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c6x0.intoMemorySegment(s, c, ORDER);
-    c6x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c7x0.intoMemorySegment(s, c, ORDER);
-    c7x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c8x0.intoMemorySegment(s, c, ORDER);
-    c8x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c9x0.intoMemorySegment(s, c, ORDER);
-    c9x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c10x0.intoMemorySegment(s, c, ORDER);
-    c10x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c11x0.intoMemorySegment(s, c, ORDER);
-    c11x1.intoMemorySegment(s, c + V, ORDER);
-  }
-
-  private static void columns12x2More(
-      MemorySegment s,
-      long a,
-      long aStep,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.fromMemorySegment(F, s, c, ORDER);
-    FloatVector c0x1 = FloatVector.fromMemorySegment(F, s, c + V, ORDER);
-    FloatVector c1x0 = FloatVector.fromMemorySegment(F, s, c + cStep, ORDER);
-    FloatVector c1x1 = FloatVector.fromMemorySegment(F, s, c + cStep + V, ORDER);
-    FloatVector c2x0 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep, ORDER);
-    FloatVector c2x1 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep + V, ORDER);
-    FloatVector c3x0 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep, ORDER);
-    FloatVector c3x1 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep + V, ORDER);
-    FloatVector c4x0 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep, ORDER);
-    FloatVector c4x1 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep + V, ORDER);
-    FloatVector c5x0 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep, ORDER);
-    FloatVector c5x1 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep + V, ORDER);
-    FloatVector c6x0 = FloatVector.fromMemorySegment(F, s, c + 6 * cStep, ORDER);
-    FloatVector c6x1 = FloatVector.fromMemorySegment(F, s, c + 6 * cStep + V, ORDER);
-    FloatVector c7x0 = FloatVector.fromMemorySegment(F, s, c + 7 * cStep, ORDER);
-    FloatVector c7x1 = FloatVector.fromMemorySegment(F, s, c + 7 * cStep + V, ORDER);
-    FloatVector c8x0 = FloatVector.fromMemorySegment(F, s, c + 8 * cStep, ORDER);
-    FloatVector c8x1 = FloatVector.fromMemorySegment(F, s, c + 8 * cStep + V, ORDER);
-    FloatVector c9x0 = FloatVector.fromMemorySegment(F, s, c + 9 * cStep, ORDER);
-    FloatVector c9x1 = FloatVector.fromMemorySegment(F, s, c + 9 * cStep + V, ORDER);
-    FloatVector c10x0 = FloatVector.fromMemorySegment(F, s, c + 10 * cStep, ORDER);
-    FloatVector c10x1 = FloatVector.fromMemorySegment(F, s, c + 10 * cStep + V, ORDER);
-    FloatVector c11x0 = FloatVector.fromMemorySegment(F, s, c + 11 * cStep, ORDER);
-    FloatVector c11x1 = FloatVector.fromMemorySegment(F, s, c + 11 * cStep + V, ORDER);
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
-      c0x0 = a0.fma(b0, c0x0);
-      c0x1 = a0.fma(b1, c0x1);
-      FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + 4));
-      c1x0 = a1.fma(b0, c1x0);
-      c1x1 = a1.fma(b1, c1x1);
-      FloatVector a2 = FloatVector.broadcast(F, s.get(FLOAT, ai + 8));
-      c2x0 = a2.fma(b0, c2x0);
-      c2x1 = a2.fma(b1, c2x1);
-      FloatVector a3 = FloatVector.broadcast(F, s.get(FLOAT, ai + 12));
-      c3x0 = a3.fma(b0, c3x0);
-      c3x1 = a3.fma(b1, c3x1);
-      FloatVector a4 = FloatVector.broadcast(F, s.get(FLOAT, ai + 16));
-      c4x0 = a4.fma(b0, c4x0);
-      c4x1 = a4.fma(b1, c4x1);
-      FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
-      c5x0 = a5.fma(b0, c5x0);
-      c5x1 = a5.fma(b1, c5x1);
-      FloatVector a6 = FloatVector.broadcast(F, s.get(FLOAT, ai + 24));
-      c6x0 = a6.fma(b0, c6x0);
-      c6x1 = a6.fma(b1, c6x1);
-      FloatVector a7 = FloatVector.broadcast(F, s.get(FLOAT, ai + 28));
-      c7x0 = a7.fma(b0, c7x0);
-      c7x1 = a7.fma(b1, c7x1);
-      FloatVector a8 = FloatVector.broadcast(F, s.get(FLOAT, ai + 32));
-      c8x0 = a8.fma(b0, c8x0);
-      c8x1 = a8.fma(b1, c8x1);
-      FloatVector a9 = FloatVector.broadcast(F, s.get(FLOAT, ai + 36));
-      c9x0 = a9.fma(b0, c9x0);
-      c9x1 = a9.fma(b1, c9x1);
-      FloatVector a10 = FloatVector.broadcast(F, s.get(FLOAT, ai + 40));
-      c10x0 = a10.fma(b0, c10x0);
-      c10x1 = a10.fma(b1, c10x1);
-      FloatVector a11 = FloatVector.broadcast(F, s.get(FLOAT, ai + 44));
-      c11x0 = a11.fma(b0, c11x0);
-      c11x1 = a11.fma(b1, c11x1);
-      ai += aStep;
-    }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c6x0.intoMemorySegment(s, c, ORDER);
-    c6x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c7x0.intoMemorySegment(s, c, ORDER);
-    c7x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c8x0.intoMemorySegment(s, c, ORDER);
-    c8x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c9x0.intoMemorySegment(s, c, ORDER);
-    c9x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c10x0.intoMemorySegment(s, c, ORDER);
-    c10x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
-    c11x0.intoMemorySegment(s, c, ORDER);
-    c11x1.intoMemorySegment(s, c + V, ORDER);
   }
 
   private static void rows6x2(
@@ -667,18 +94,19 @@ final class AttentionTiles {
       int depth) {
     s = Native.known(s);
     bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c0x1 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c1x1 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c2x1 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c3x1 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c4x1 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
-    FloatVector c5x1 = FloatVector.zero(F);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c0x0 = zero;
+    FloatVector c0x1 = zero;
+    FloatVector c1x0 = zero;
+    FloatVector c1x1 = zero;
+    FloatVector c2x0 = zero;
+    FloatVector c2x1 = zero;
+    FloatVector c3x0 = zero;
+    FloatVector c3x1 = zero;
+    FloatVector c4x0 = zero;
+    FloatVector c4x1 = zero;
+    FloatVector c5x0 = zero;
+    FloatVector c5x1 = zero;
     long ai = a;
     long end = b + depth * bStep;
     for (long bi = b; bi != end; bi += bStep) {
@@ -734,18 +162,19 @@ final class AttentionTiles {
       int depth) {
     s = Native.known(s);
     bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.fromMemorySegment(F, s, c, ORDER);
-    FloatVector c0x1 = FloatVector.fromMemorySegment(F, s, c + V, ORDER);
-    FloatVector c1x0 = FloatVector.fromMemorySegment(F, s, c + cStep, ORDER);
-    FloatVector c1x1 = FloatVector.fromMemorySegment(F, s, c + cStep + V, ORDER);
-    FloatVector c2x0 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep, ORDER);
-    FloatVector c2x1 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep + V, ORDER);
-    FloatVector c3x0 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep, ORDER);
-    FloatVector c3x1 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep + V, ORDER);
-    FloatVector c4x0 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep, ORDER);
-    FloatVector c4x1 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep + V, ORDER);
-    FloatVector c5x0 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep, ORDER);
-    FloatVector c5x1 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep + V, ORDER);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c0x0 = zero;
+    FloatVector c0x1 = zero;
+    FloatVector c1x0 = zero;
+    FloatVector c1x1 = zero;
+    FloatVector c2x0 = zero;
+    FloatVector c2x1 = zero;
+    FloatVector c3x0 = zero;
+    FloatVector c3x1 = zero;
+    FloatVector c4x0 = zero;
+    FloatVector c4x1 = zero;
+    FloatVector c5x0 = zero;
+    FloatVector c5x1 = zero;
     long ai = a;
     long end = b + depth * bStep;
     for (long bi = b; bi != end; bi += bStep) {
@@ -771,26 +200,27 @@ final class AttentionTiles {
       c5x1 = a5.fma(b1, c5x1);
       ai += 4;
     }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c0x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c0x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c1x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c1x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c2x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c2x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c3x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c3x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c4x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c4x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c5x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c5x1).intoMemorySegment(s, c + V, ORDER);
   }
 
-  private static void rows6x1(
+  /** As {@link #byRows} with one vector a row, never adding. */
+  static void byRowsHalf(
       MemorySegment s,
       long a,
       MemorySegment bs,
@@ -801,12 +231,13 @@ final class AttentionTiles {
       int depth) {
     s = Native.known(s);
     bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c0x0 = zero;
+    FloatVector c1x0 = zero;
+    FloatVector c2x0 = zero;
+    FloatVector c3x0 = zero;
+    FloatVector c4x0 = zero;
+    FloatVector c5x0 = zero;
     long ai = a;
     long end = b + depth * bStep;
     for (long bi = b; bi != end; bi += bStep) {
@@ -850,18 +281,19 @@ final class AttentionTiles {
       int depth) {
     s = Native.known(s);
     bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.zero(F);
-    FloatVector c0x1 = FloatVector.zero(F);
-    FloatVector c1x0 = FloatVector.zero(F);
-    FloatVector c1x1 = FloatVector.zero(F);
-    FloatVector c2x0 = FloatVector.zero(F);
-    FloatVector c2x1 = FloatVector.zero(F);
-    FloatVector c3x0 = FloatVector.zero(F);
-    FloatVector c3x1 = FloatVector.zero(F);
-    FloatVector c4x0 = FloatVector.zero(F);
-    FloatVector c4x1 = FloatVector.zero(F);
-    FloatVector c5x0 = FloatVector.zero(F);
-    FloatVector c5x1 = FloatVector.zero(F);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c0x0 = zero;
+    FloatVector c0x1 = zero;
+    FloatVector c1x0 = zero;
+    FloatVector c1x1 = zero;
+    FloatVector c2x0 = zero;
+    FloatVector c2x1 = zero;
+    FloatVector c3x0 = zero;
+    FloatVector c3x1 = zero;
+    FloatVector c4x0 = zero;
+    FloatVector c4x1 = zero;
+    FloatVector c5x0 = zero;
+    FloatVector c5x1 = zero;
     long ai = a;
     long end = b + depth * bStep;
     for (long bi = b; bi != end; bi += bStep) {
@@ -918,18 +350,19 @@ final class AttentionTiles {
       int depth) {
     s = Native.known(s);
     bs = Native.known(bs);
-    FloatVector c0x0 = FloatVector.fromMemorySegment(F, s, c, ORDER);
-    FloatVector c0x1 = FloatVector.fromMemorySegment(F, s, c + V, ORDER);
-    FloatVector c1x0 = FloatVector.fromMemorySegment(F, s, c + cStep, ORDER);
-    FloatVector c1x1 = FloatVector.fromMemorySegment(F, s, c + cStep + V, ORDER);
-    FloatVector c2x0 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep, ORDER);
-    FloatVector c2x1 = FloatVector.fromMemorySegment(F, s, c + 2 * cStep + V, ORDER);
-    FloatVector c3x0 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep, ORDER);
-    FloatVector c3x1 = FloatVector.fromMemorySegment(F, s, c + 3 * cStep + V, ORDER);
-    FloatVector c4x0 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep, ORDER);
-    FloatVector c4x1 = FloatVector.fromMemorySegment(F, s, c + 4 * cStep + V, ORDER);
-    FloatVector c5x0 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep, ORDER);
-    FloatVector c5x1 = FloatVector.fromMemorySegment(F, s, c + 5 * cStep + V, ORDER);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c0x0 = zero;
+    FloatVector c0x1 = zero;
+    FloatVector c1x0 = zero;
+    FloatVector c1x1 = zero;
+    FloatVector c2x0 = zero;
+    FloatVector c2x1 = zero;
+    FloatVector c3x0 = zero;
+    FloatVector c3x1 = zero;
+    FloatVector c4x0 = zero;
+    FloatVector c4x1 = zero;
+    FloatVector c5x0 = zero;
+    FloatVector c5x1 = zero;
     long ai = a;
     long end = b + depth * bStep;
     for (long bi = b; bi != end; bi += bStep) {
@@ -955,22 +388,22 @@ final class AttentionTiles {
       c5x1 = a5.fma(b1, c5x1);
       ai += aStep;
     }
-    c0x0.intoMemorySegment(s, c, ORDER);
-    c0x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c0x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c0x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c1x0.intoMemorySegment(s, c, ORDER);
-    c1x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c1x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c1x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c2x0.intoMemorySegment(s, c, ORDER);
-    c2x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c2x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c2x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c3x0.intoMemorySegment(s, c, ORDER);
-    c3x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c3x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c3x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c4x0.intoMemorySegment(s, c, ORDER);
-    c4x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c4x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c4x1).intoMemorySegment(s, c + V, ORDER);
     c += cStep;
-    c5x0.intoMemorySegment(s, c, ORDER);
-    c5x1.intoMemorySegment(s, c + V, ORDER);
+    FloatVector.fromMemorySegment(F, s, c, ORDER).add(c5x0).intoMemorySegment(s, c, ORDER);
+    FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c5x1).intoMemorySegment(s, c + V, ORDER);
   }
 }

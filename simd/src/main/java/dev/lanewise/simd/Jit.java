@@ -17,8 +17,10 @@ import javax.management.ObjectName;
  * <p>The quick compiler cannot translate the large kernels ("out of virtual registers"), and once
  * it has failed the optimising compiler may never be asked, which leaves a kernel a hundred times
  * too slow for good: seen with the gradient of layer norm, at some sizes, in some runs. A directive
- * keeps the quick compiler away from every class with vector loops. Where the management modules
- * are absent, nothing is done.
+ * keeps the quick compiler away from every class with vector loops. It also lets a thread wait for
+ * the optimising compiler: interpreted, a kernel is a thousand times slower, and would go on to ask
+ * for a second translation, of the loop that it is in, that takes longer and is used once. Where
+ * the management modules are absent, nothing is done.
  */
 final class Jit {
   private static final String DIRECTIVES =
@@ -36,7 +38,8 @@ final class Jit {
                 "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",
                 "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/Softmax.*",
                 "dev/lanewise/simd/VectorMath.*"],
-        c1: { Exclude: true }
+        c1: { Exclude: true },
+        c2: { BackgroundCompilation: false }
       }]
       """;
 

@@ -93,30 +93,31 @@ final class MicroKernel {
     long a3At = aAt + 3 * aRow;
     long a4At = aAt + 4 * aRow;
     long a5At = aAt + 5 * aRow;
-    FloatVector c00 = FloatVector.zero(F);
-    FloatVector c01 = FloatVector.zero(F);
-    FloatVector c02 = FloatVector.zero(F);
-    FloatVector c03 = FloatVector.zero(F);
-    FloatVector c10 = FloatVector.zero(F);
-    FloatVector c11 = FloatVector.zero(F);
-    FloatVector c12 = FloatVector.zero(F);
-    FloatVector c13 = FloatVector.zero(F);
-    FloatVector c20 = FloatVector.zero(F);
-    FloatVector c21 = FloatVector.zero(F);
-    FloatVector c22 = FloatVector.zero(F);
-    FloatVector c23 = FloatVector.zero(F);
-    FloatVector c30 = FloatVector.zero(F);
-    FloatVector c31 = FloatVector.zero(F);
-    FloatVector c32 = FloatVector.zero(F);
-    FloatVector c33 = FloatVector.zero(F);
-    FloatVector c40 = FloatVector.zero(F);
-    FloatVector c41 = FloatVector.zero(F);
-    FloatVector c42 = FloatVector.zero(F);
-    FloatVector c43 = FloatVector.zero(F);
-    FloatVector c50 = FloatVector.zero(F);
-    FloatVector c51 = FloatVector.zero(F);
-    FloatVector c52 = FloatVector.zero(F);
-    FloatVector c53 = FloatVector.zero(F);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c02 = zero;
+    FloatVector c03 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c12 = zero;
+    FloatVector c13 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c22 = zero;
+    FloatVector c23 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c32 = zero;
+    FloatVector c33 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c42 = zero;
+    FloatVector c43 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
+    FloatVector c52 = zero;
+    FloatVector c53 = zero;
     long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
@@ -208,39 +209,31 @@ final class MicroKernel {
     long a3At = aAt + 3 * aRow;
     long a4At = aAt + 4 * aRow;
     long a5At = aAt + 5 * aRow;
-    FloatVector scale = FloatVector.broadcast(F, beta);
-    FloatVector c00 = FloatVector.fromMemorySegment(F, c, cAt, ORDER).mul(scale);
-    FloatVector c01 = FloatVector.fromMemorySegment(F, c, cAt + V, ORDER).mul(scale);
-    FloatVector c02 = FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER).mul(scale);
-    FloatVector c03 = FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER).mul(scale);
-    FloatVector c10 = FloatVector.fromMemorySegment(F, c, cAt + cStride, ORDER).mul(scale);
-    FloatVector c11 = FloatVector.fromMemorySegment(F, c, cAt + cStride + V, ORDER).mul(scale);
-    FloatVector c12 = FloatVector.fromMemorySegment(F, c, cAt + cStride + 2 * V, ORDER).mul(scale);
-    FloatVector c13 = FloatVector.fromMemorySegment(F, c, cAt + cStride + 3 * V, ORDER).mul(scale);
-    FloatVector c20 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride, ORDER).mul(scale);
-    FloatVector c21 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + V, ORDER).mul(scale);
-    FloatVector c22 =
-        FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + 2 * V, ORDER).mul(scale);
-    FloatVector c23 =
-        FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + 3 * V, ORDER).mul(scale);
-    FloatVector c30 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride, ORDER).mul(scale);
-    FloatVector c31 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + V, ORDER).mul(scale);
-    FloatVector c32 =
-        FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + 2 * V, ORDER).mul(scale);
-    FloatVector c33 =
-        FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + 3 * V, ORDER).mul(scale);
-    FloatVector c40 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride, ORDER).mul(scale);
-    FloatVector c41 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + V, ORDER).mul(scale);
-    FloatVector c42 =
-        FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + 2 * V, ORDER).mul(scale);
-    FloatVector c43 =
-        FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + 3 * V, ORDER).mul(scale);
-    FloatVector c50 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride, ORDER).mul(scale);
-    FloatVector c51 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + V, ORDER).mul(scale);
-    FloatVector c52 =
-        FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + 2 * V, ORDER).mul(scale);
-    FloatVector c53 =
-        FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + 3 * V, ORDER).mul(scale);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c02 = zero;
+    FloatVector c03 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c12 = zero;
+    FloatVector c13 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c22 = zero;
+    FloatVector c23 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c32 = zero;
+    FloatVector c33 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c42 = zero;
+    FloatVector c43 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
+    FloatVector c52 = zero;
+    FloatVector c53 = zero;
     long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
@@ -280,35 +273,84 @@ final class MicroKernel {
       step += aStep;
       bAt += bStep;
     }
-    c00.intoMemorySegment(c, cAt, ORDER);
-    c01.intoMemorySegment(c, cAt + V, ORDER);
-    c02.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c03.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector scale = FloatVector.broadcast(F, beta);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c00)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c01)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c02)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c03)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c10.intoMemorySegment(c, cAt, ORDER);
-    c11.intoMemorySegment(c, cAt + V, ORDER);
-    c12.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c13.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c10)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c11)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c12)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c13)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c20.intoMemorySegment(c, cAt, ORDER);
-    c21.intoMemorySegment(c, cAt + V, ORDER);
-    c22.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c23.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c20)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c21)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c22)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c23)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c30.intoMemorySegment(c, cAt, ORDER);
-    c31.intoMemorySegment(c, cAt + V, ORDER);
-    c32.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c33.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c30)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c31)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c32)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c33)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c40.intoMemorySegment(c, cAt, ORDER);
-    c41.intoMemorySegment(c, cAt + V, ORDER);
-    c42.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c43.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c40)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c41)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c42)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c43)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    c50.intoMemorySegment(c, cAt, ORDER);
-    c51.intoMemorySegment(c, cAt + V, ORDER);
-    c52.intoMemorySegment(c, cAt + 2 * V, ORDER);
-    c53.intoMemorySegment(c, cAt + 3 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c50)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c51)
+        .intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
+        .fma(scale, c52)
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
+        .fma(scale, c53)
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
   }
 
   private static void tile2(
@@ -331,18 +373,19 @@ final class MicroKernel {
     long a3At = aAt + 3 * aRow;
     long a4At = aAt + 4 * aRow;
     long a5At = aAt + 5 * aRow;
-    FloatVector c00 = FloatVector.zero(F);
-    FloatVector c01 = FloatVector.zero(F);
-    FloatVector c10 = FloatVector.zero(F);
-    FloatVector c11 = FloatVector.zero(F);
-    FloatVector c20 = FloatVector.zero(F);
-    FloatVector c21 = FloatVector.zero(F);
-    FloatVector c30 = FloatVector.zero(F);
-    FloatVector c31 = FloatVector.zero(F);
-    FloatVector c40 = FloatVector.zero(F);
-    FloatVector c41 = FloatVector.zero(F);
-    FloatVector c50 = FloatVector.zero(F);
-    FloatVector c51 = FloatVector.zero(F);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
     long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
@@ -408,19 +451,19 @@ final class MicroKernel {
     long a3At = aAt + 3 * aRow;
     long a4At = aAt + 4 * aRow;
     long a5At = aAt + 5 * aRow;
-    FloatVector scale = FloatVector.broadcast(F, beta);
-    FloatVector c00 = FloatVector.fromMemorySegment(F, c, cAt, ORDER).mul(scale);
-    FloatVector c01 = FloatVector.fromMemorySegment(F, c, cAt + V, ORDER).mul(scale);
-    FloatVector c10 = FloatVector.fromMemorySegment(F, c, cAt + cStride, ORDER).mul(scale);
-    FloatVector c11 = FloatVector.fromMemorySegment(F, c, cAt + cStride + V, ORDER).mul(scale);
-    FloatVector c20 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride, ORDER).mul(scale);
-    FloatVector c21 = FloatVector.fromMemorySegment(F, c, cAt + 2 * cStride + V, ORDER).mul(scale);
-    FloatVector c30 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride, ORDER).mul(scale);
-    FloatVector c31 = FloatVector.fromMemorySegment(F, c, cAt + 3 * cStride + V, ORDER).mul(scale);
-    FloatVector c40 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride, ORDER).mul(scale);
-    FloatVector c41 = FloatVector.fromMemorySegment(F, c, cAt + 4 * cStride + V, ORDER).mul(scale);
-    FloatVector c50 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride, ORDER).mul(scale);
-    FloatVector c51 = FloatVector.fromMemorySegment(F, c, cAt + 5 * cStride + V, ORDER).mul(scale);
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
     long step = 0;
     for (int k = 0; k < depth; k++) {
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
@@ -446,22 +489,47 @@ final class MicroKernel {
       step += aStep;
       bAt += bStep;
     }
-    c00.intoMemorySegment(c, cAt, ORDER);
-    c01.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector scale = FloatVector.broadcast(F, beta);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c00)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c01)
+        .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c10.intoMemorySegment(c, cAt, ORDER);
-    c11.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c10)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c11)
+        .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c20.intoMemorySegment(c, cAt, ORDER);
-    c21.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c20)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c21)
+        .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c30.intoMemorySegment(c, cAt, ORDER);
-    c31.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c30)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c31)
+        .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c40.intoMemorySegment(c, cAt, ORDER);
-    c41.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c40)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c41)
+        .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    c50.intoMemorySegment(c, cAt, ORDER);
-    c51.intoMemorySegment(c, cAt + V, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
+        .fma(scale, c50)
+        .intoMemorySegment(c, cAt, ORDER);
+    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
+        .fma(scale, c51)
+        .intoMemorySegment(c, cAt + V, ORDER);
   }
 }
