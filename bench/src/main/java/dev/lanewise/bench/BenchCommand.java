@@ -3,8 +3,6 @@ package dev.lanewise.bench;
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.peers.Peer;
-import dev.lanewise.bench.peers.PeerException;
-import dev.lanewise.bench.peers.PeerProcess;
 import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.bench.report.Comparison;
 import dev.lanewise.bench.report.HtmlReport;
@@ -19,6 +17,7 @@ import dev.lanewise.core.cli.Subcommand;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
+import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -29,12 +28,12 @@ import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
@@ -70,13 +69,19 @@ public final class BenchCommand implements Subcommand {
   @Parameters(
       arity = "0..*",
       paramLabel = "SUITE",
-      description = "gemm, kernels, train, generate; all of them if none is named.")
+      description = "gemm, kernels, train, generate, gpu; all of them if none is named.")
   private List<String> suites = List.of();
 
   @Option(
       names = "--quick",
       description = "A few cases in about a minute, with one JVM each and wider errors.")
   private boolean quick;
+
+  @Option(
+      names = "--forks",
+      paramLabel = "N",
+      description = "JVMs of each case; 3 by default, 1 when quick. With 1, errors are wider.")
+  private int forks;
 
   @Option(
       names = "--filter",
@@ -151,6 +156,7 @@ public final class BenchCommand implements Subcommand {
   @Spec private CommandSpec spec;
 
   private PrintWriter out;
+  private Run run;
 
   /** Called by the service loader. */
   public BenchCommand() {}
@@ -187,7 +193,9 @@ public final class BenchCommand implements Subcommand {
         chosen.add(Suite.valueOf(name.toUpperCase(Locale.ROOT)));
       } catch (IllegalArgumentException e) {
         throw wrong(
-            "There is no suite called " + name + "; there are gemm, kernels, train and generate.");
+            "There is no suite called "
+                + name
+                + "; there are gemm, kernels, train, generate and gpu.");
       }
     }
     return List.copyOf(chosen);
@@ -271,15 +279,13 @@ public final class BenchCommand implements Subcommand {
       report.results().forEach(r -> results.put(r.name(), r));
     }
     MachineLimits limits =
-        reports.stream()
-            .map(Report::limits)
-            .max(Comparator.comparingDouble(l -> l.all().fma().best()))
-            .orElseThrow();
+        reports.stream().map(Report::limits).reduce(MachineLimits::with).orElseThrow();
     return new Report(
         first.date(),
         first.command(),
         first.version(),
         reports.stream().anyMatch(Report::quick),
+        reports.stream().mapToInt(Report::forks).min().orElseThrow(),
         first.machine(),
         limits,
         all,
@@ -292,101 +298,159 @@ public final class BenchCommand implements Subcommand {
     if (chosen.stream().allMatch(s -> cases(s).isEmpty())) {
       throw wrong("No case matches --filter " + filter + "; --list shows them.");
     }
-    ZonedDateTime now = ZonedDateTime.now(ZoneOffset.UTC);
-    Path folder = Files.createDirectories(Path.of("runs", "bench-" + STAMP.format(now)));
-    MachineFacts facts = MachineFacts.ofThisMachine();
-    out.println(Text.machine(facts));
-    MachineLimits limits = MachineProbe.measure(cores, Duration.ofMillis(quick ? 25 : 50));
-    Text.limits(limits).forEach(out::println);
-    Map<String, String> described = describePeers(chosen);
-    described.forEach((name, text) -> out.println("  " + name + ": " + text));
-    Runner runner = new Runner(quick, folder, jvm);
-    List<Result> results = new ArrayList<>();
-    Report report = null;
-    for (Suite suite : chosen) {
-      List<String> able =
-          suite.peers().stream().filter(p -> described.containsKey(p) && isUsed(p)).toList();
-      for (String text : cases(suite)) {
-        for (int count : counts) {
-          Result result = runner.run(suite, text, count, able);
-          limits = limits.withPeak(runner.best());
-          if (result.isDisturbed(limits)) {
-            // Once more, in the hope of a quieter time
-            Result again = runner.run(suite, text, count, able);
-            limits = limits.withPeak(runner.best());
-            result = quieter(result, again);
-          }
-          results.add(result);
-          report =
-              new Report(
-                  DATE.format(now),
-                  repeat(),
-                  version(),
-                  quick,
-                  facts,
-                  limits,
-                  described,
-                  List.copyOf(results));
-          out.println(Text.result(result, report));
-          // What was measured survives an interruption
-          AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
+    checkPeerNames();
+    run = new Run(chosen, counts);
+    try {
+      for (Suite suite : chosen) {
+        measure(suite, counts);
+      }
+    } finally {
+      run.progress.close();
+    }
+    return run.finish();
+  }
+
+  private void measure(Suite suite, List<Integer> counts) {
+    List<String> cases = cases(suite);
+    if (cases.isEmpty()) {
+      return;
+    }
+    Optional<String> obstacle = suite.obstacle();
+    if (obstacle.isPresent()) {
+      run.say(suite + ": skipped: " + obstacle.get());
+      run.peers.put("suite " + suite, "skipped: " + obstacle.get());
+      return;
+    }
+    List<String> wanted = wantedPeers(suite);
+    for (int count : counts) {
+      try (PeerGroup group = new PeerGroup(wanted, count)) {
+        group.descriptions().forEach(run::met);
+        for (String text : cases) {
+          run.measure(suite, text, count, group);
         }
       }
     }
-    runner.writeJmh(folder.resolve("jmh.json"));
-    AtomicFile.writeText(folder.resolve("report.html"), HtmlReport.of(report, null));
-    out.println("Written: " + folder.resolve("report.html") + ", report.json and jmh.json");
-    return report;
   }
 
-  private static Result quieter(Result a, Result b) {
-    double lossA = a.peak() * (1 - (a.disturbance() > 0 ? a.disturbance() : 0));
-    double lossB = b.peak() * (1 - (b.disturbance() > 0 ? b.disturbance() : 0));
-    return lossB > lossA ? b : a;
-  }
+  /** A run of the benchmarks: what was found so far. */
+  private final class Run {
+    /** Memory and turbo differ from minute to minute; the limit is the best that was ever seen. */
+    private static final long PROBE_AGAIN = 60_000_000_000L;
 
-  private boolean isUsed(String peer) {
-    return peers == null ? Peers.find(peer).isFound() : peers.contains(peer);
-  }
+    private final ZonedDateTime now = ZonedDateTime.now(ZoneOffset.UTC);
+    private final Path folder =
+        Files.createDirectories(Path.of("runs", "bench-" + STAMP.format(now)));
+    private final MachineFacts facts = MachineFacts.ofThisMachine();
+    private final int jvms = forks > 0 ? forks : quick ? 1 : 3;
+    private final Runner runner = new Runner(quick, jvms, folder, jvm);
+    private final TerminalProgress progress = TerminalProgress.on(System.out);
+    private final Map<String, String> peers = new LinkedHashMap<>();
+    private final List<Result> results = new ArrayList<>();
+    private MachineLimits limits;
+    private long probed;
+    private int done;
 
-  /** Asks each peer that is wanted what it is. */
-  private Map<String, String> describePeers(List<Suite> chosen) {
-    Set<String> wanted = new LinkedHashSet<>();
-    for (String name : Peers.KNOWN) {
-      boolean able = chosen.stream().anyMatch(s -> s.peers().contains(name));
-      if (able && (peers == null || peers.contains(name))) {
-        wanted.add(name);
+    Run(List<Suite> chosen, List<Integer> counts) throws IOException {
+      out.println(Text.machine(facts));
+      probe();
+      Text.limits(limits).forEach(out::println);
+      out.flush();
+      int all = chosen.stream().mapToInt(s -> cases(s).size()).sum() * counts.size();
+      progress.begin("measuring", 0, all);
+    }
+
+    private void probe() {
+      MachineLimits found =
+          MachineProbe.measure(
+              Runtime.getRuntime().availableProcessors(), Duration.ofMillis(quick ? 15 : 25));
+      limits = limits == null ? found : limits.with(found);
+      probed = System.nanoTime();
+    }
+
+    void say(String line) {
+      progress.message(line);
+    }
+
+    void met(String peer, String description) {
+      if (!description.equals(peers.put(peer, description))) {
+        say("  " + Peers.label(peer) + ": " + description);
       }
     }
-    if (peers != null) {
-      for (String name : peers) {
-        if (!name.equals("none") && !Peers.KNOWN.contains(name)) {
-          throw wrong(
-              "There is no peer called "
-                  + name
-                  + "; there are "
-                  + String.join(", ", Peers.KNOWN)
-                  + ".");
-        }
+
+    void measure(Suite suite, String text, int count, PeerGroup group) {
+      progress.show(done, Text.task(Case.parse(text)));
+      if (System.nanoTime() - probed > PROBE_AGAIN) {
+        probe();
       }
+      Result result = runner.run(suite, text, count, group.endpoints());
+      limits = limits.withPeak(runner.best());
+      if (result.isDisturbed(limits) && !quick) {
+        // Once more, in the hope of a quieter time
+        Result again = runner.run(suite, text, count, group.endpoints());
+        limits = limits.withPeak(runner.best());
+        boolean quieter = again.surroundings().left() > result.surroundings().left();
+        result = quieter ? again : result;
+      }
+      results.add(result);
+      done++;
+      // What was measured survives an interruption
+      Report report = report();
+      AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
+      say(Text.result(result, report));
+      result.failures().forEach(why -> say("  without a peer: " + why));
     }
-    Map<String, String> described = new LinkedHashMap<>();
-    for (String name : wanted) {
-      Peer peer = Peers.find(name);
-      if (!peer.isFound()) {
-        if (peers != null) {
-          throw new InputException(name + " was not found: " + peer.reason() + ".");
-        }
-        described.put(name, "skipped: " + peer.reason());
+
+    private Report report() {
+      return new Report(
+          DATE.format(now), repeat(), version(), quick, jvms, facts, limits, peers, results);
+    }
+
+    Report finish() throws IOException {
+      probe();
+      Report report = report();
+      out.println("After the run, the best of all probes:");
+      Text.limits(limits).forEach(out::println);
+      runner.writeJmh(folder.resolve("jmh.json"));
+      AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
+      AtomicFile.writeText(folder.resolve("report.html"), HtmlReport.of(report, null));
+      AtomicFile.writeText(folder.resolve("report.md"), MarkdownReport.into("", report));
+      out.println(
+          "Written: " + folder.resolve("report.html") + ", report.md, report.json, jmh.json");
+      return report;
+    }
+  }
+
+  /**
+   * The peers that know the suite, are wanted and were found; the others are said to be skipped.
+   */
+  private List<String> wantedPeers(Suite suite) {
+    List<String> wanted = new ArrayList<>();
+    for (String name : suite.peers()) {
+      if (peers != null && !peers.contains(name)) {
         continue;
       }
-      try {
-        described.put(name, PeerProcess.describe(peer));
-      } catch (PeerException e) {
-        throw new InputException(e.getMessage());
+      Peer peer = Peers.find(name);
+      if (peer.isFound()) {
+        wanted.add(name);
+      } else if (peers != null) {
+        throw new InputException(name + " was not found: " + peer.reason() + ".");
+      } else {
+        run.met(name, "skipped: " + peer.reason());
       }
     }
-    return described;
+    return wanted;
+  }
+
+  private void checkPeerNames() {
+    if (peers == null) {
+      return;
+    }
+    for (String name : peers) {
+      if (!name.equals("none") && !Peers.KNOWN.contains(name)) {
+        String known = String.join(", ", Peers.KNOWN);
+        throw wrong("There is no peer called " + name + "; there are " + known + ".");
+      }
+    }
   }
 
   /** The command line that repeats this run. */
@@ -395,6 +459,9 @@ public final class BenchCommand implements Subcommand {
     suites.forEach(s -> command.append(' ').append(s));
     if (quick) {
       command.append(" --quick");
+    }
+    if (forks > 0) {
+      command.append(" --forks ").append(forks);
     }
     if (!filter.isEmpty()) {
       command.append(" --filter '").append(filter).append('\'');

@@ -3,13 +3,17 @@ package dev.lanewise.bench;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Contender;
 import dev.lanewise.bench.contest.Contest;
+import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.ContestProfiler;
+import dev.lanewise.bench.peers.Endpoint;
 import dev.lanewise.bench.report.Interval;
 import dev.lanewise.bench.report.Result;
 import dev.lanewise.bench.report.Rival;
+import dev.lanewise.bench.report.Surroundings;
 import dev.lanewise.bench.suite.Workloads;
 import dev.lanewise.core.base.InputException;
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -35,9 +39,10 @@ import org.openjdk.jmh.runner.options.VerboseMode;
  * jars are not modules.
  */
 final class Runner {
-  private static final String NO_PEERS = "";
+  private static final int CORES = Runtime.getRuntime().availableProcessors();
 
   private final boolean quick;
+  private final int forks;
   private final Path folder;
   private final String java;
   private double best;
@@ -46,12 +51,14 @@ final class Runner {
   /**
    * Creates a runner.
    *
-   * @param quick one JVM a case and short iterations, or three JVMs and longer ones
+   * @param quick whether iterations are short
+   * @param forks JVMs of each case
    * @param folder takes JMH's log and JSON
    * @param java the launcher of the JVMs; null for this JVM's
    */
-  Runner(boolean quick, Path folder, String java) {
+  Runner(boolean quick, int forks, Path folder, String java) {
     this.quick = quick;
+    this.forks = forks;
     this.folder = folder;
     this.java = java;
     ClassPath.publish();
@@ -63,11 +70,11 @@ final class Runner {
    * @param suite its suite
    * @param text the case
    * @param threads threads of every contender
-   * @param peers names of the peers that take part
+   * @param peers the peers that take part
    * @return the result
-   * @throws InputException if a contender fails or computes something wrong
+   * @throws InputException if Lanewise fails or computes something wrong
    */
-  Result run(Suite suite, String text, int threads, List<String> peers) {
+  Result run(Suite suite, String text, int threads, List<Endpoint> peers) {
     Path notes = folder.resolve("notes.txt");
     Path log = folder.resolve("jmh.log");
     Collection<RunResult> results;
@@ -78,12 +85,12 @@ final class Runner {
               .include("^" + suite.benchmark().getName().replace(".", "\\.") + "\\.round$")
               .param("task", text)
               .param("threads", Integer.toString(threads))
-              .param("peers", peers.isEmpty() ? NO_PEERS : String.join(",", peers))
-              .forks(quick ? 1 : 3)
+              .param("peers", String.join(",", peers.stream().map(Endpoint::name).toList()))
+              .forks(forks)
               .warmupIterations(1)
-              .warmupTime(TimeValue.milliseconds(quick ? 200 : 500))
-              .measurementIterations(quick ? 7 : 10)
-              .measurementTime(TimeValue.milliseconds(quick ? 200 : 500))
+              .warmupTime(TimeValue.milliseconds(100))
+              .measurementIterations(quick ? 7 : 9)
+              .measurementTime(TimeValue.milliseconds(quick ? 120 : 300))
               .addProfiler(ContestProfiler.class)
               .shouldFailOnError(true)
               .timeout(TimeValue.minutes(10))
@@ -92,11 +99,16 @@ final class Runner {
               .jvmArgs(
                   "--add-modules=jdk.incubator.vector",
                   "--enable-native-access=ALL-UNNAMED",
-                  "-Xms512m",
-                  "-Xmx512m",
+                  "--sun-misc-unsafe-memory-access=allow", // JMH's own
+                  "-Xms256m",
+                  "-Xmx256m",
                   "-XX:+AlwaysPreTouch",
-                  "-D" + Contest.SLICE + "=" + (quick ? 8 : 15),
+                  "-D" + Contest.SLICE + "=" + (quick ? 8 : 12),
+                  "-D" + Contest.SETTLE + "=" + (quick ? 600 : 1000),
+                  "-D" + ContestBenchmark.BREAKDOWN + "=" + (threads == CORES),
+                  "-D" + Endpoint.PROPERTY + "=" + Endpoint.write(peers),
                   "-D" + ContestProfiler.NOTES + "=" + notes.toAbsolutePath());
+      options.jvmArgsAppend(compileCommands());
       if (java != null) {
         options.jvm(java);
       }
@@ -109,6 +121,13 @@ final class Runner {
     Notes noted = Notes.read(notes);
     best = Math.max(best, noted.most());
     return result(suite, task, threads, results, noted);
+  }
+
+  /** What the launcher tells its own JVM about compiling, so that kernels run as they do there. */
+  private static String[] compileCommands() {
+    return ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
+        .filter(argument -> argument.startsWith("-XX:CompileCommand="))
+        .toArray(String[]::new);
   }
 
   /** The most arithmetic that all cores ever gave, in GFLOP/s. */
@@ -149,25 +168,33 @@ final class Runner {
     if (ours == null) {
       throw new InputException(task + " failed: no time of ours was reported");
     }
+    List<Double> machine = times.remove(Contender.MACHINE);
+    Interval limit = machine == null ? null : Interval.of(ratios(machine, ours));
     List<Rival> rivals = new ArrayList<>();
     times.forEach(
-        (peer, nanos) -> {
-          List<Double> ratios = new ArrayList<>();
-          for (int i = 0; i < Math.min(nanos.size(), ours.size()); i++) {
-            ratios.add(nanos.get(i) / ours.get(i));
-          }
-          rivals.add(new Rival(peer, Interval.of(nanos), Interval.of(ratios)));
-        });
+        (peer, nanos) ->
+            rivals.add(new Rival(peer, Interval.of(nanos), Interval.of(ratios(nanos, ours)))));
     return new Result(
         suite.toString(),
         task,
         threads,
         Workloads.cost(task),
         Interval.of(ours),
+        limit,
         rivals,
-        notes.others(),
-        notes.peak(),
-        notes.warmUp());
+        new Surroundings(notes.others(), notes.stolen(), notes.peak()),
+        notes.warmUp(),
+        notes.failures(),
+        notes.breakdown());
+  }
+
+  /** Another's time divided by ours in the same iteration. */
+  private static List<Double> ratios(List<Double> nanos, List<Double> ours) {
+    List<Double> ratios = new ArrayList<>();
+    for (int i = 0; i < Math.min(nanos.size(), ours.size()); i++) {
+      ratios.add(nanos.get(i) / ours.get(i));
+    }
+    return ratios;
   }
 
   /**

@@ -3,10 +3,14 @@ package dev.lanewise.bench;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.suite.GemmBenchmark;
 import dev.lanewise.bench.suite.GenerateBenchmark;
+import dev.lanewise.bench.suite.GpuBenchmark;
 import dev.lanewise.bench.suite.KernelsBenchmark;
 import dev.lanewise.bench.suite.TrainBenchmark;
+import dev.lanewise.core.backend.cuda.CudaBackend;
+import dev.lanewise.core.backend.cuda.Precision;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import org.openjdk.jmh.annotations.Param;
 
 /**
@@ -16,30 +20,39 @@ import org.openjdk.jmh.annotations.Param;
 enum Suite {
   GEMM(
       GemmBenchmark.class,
-      List.of("onednn", "openblas", "mkl", "blis", "nd4j", "vectorblas", "ejml", "scalar"),
-      "gemm m=1024 n=1024 k=1024 layout=NN",
+      List.of(
+          "onednn",
+          "openblas",
+          "openblas-as-is",
+          "mkl",
+          "blis",
+          "nd4j",
+          "vectorblas",
+          "ejml",
+          "scalar"),
       "gemm m=1024 n=3072 k=768 layout=NT",
-      "gemm m=1024 n=768 k=3072 layout=NN",
       "gemm m=3072 n=768 k=1024 layout=TN",
       "gemm m=1 n=50257 k=768 layout=NT"),
   KERNELS(
       KernelsBenchmark.class,
-      List.of("pytorch", "pytorch-python"),
-      "linear m=1024 n=3072 k=768 epilogue=gelu",
+      List.of("pytorch", "libtorch"),
       "attention batch=4 tokens=256 heads=12 head=64",
-      "attentionBackward batch=4 tokens=256 heads=12 head=64",
       "crossEntropy rows=1024 cols=50257",
       "gelu rows=1024 cols=3072",
       "adamW count=38597376"),
   TRAIN(
       TrainBenchmark.class,
-      List.of("pytorch", "pytorch-python"),
+      List.of("pytorch", "pytorch-as-is", "libtorch", "llm.c"),
       "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64",
       "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64"),
   GENERATE(
       GenerateBenchmark.class,
-      List.of("pytorch", "pytorch-python"),
-      "generate layers=4 heads=4 width=256 vocabulary=4096 tokens=64 new=32");
+      List.of("pytorch", "libtorch"),
+      "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=64 new=32"),
+  GPU(
+      GpuBenchmark.class,
+      List.of("pytorch"),
+      "train layers=6 heads=6 width=384 vocabulary=65 batch=64 tokens=256 device=cuda");
 
   private final Class<? extends ContestBenchmark> benchmark;
   private final List<String> peers;
@@ -73,6 +86,19 @@ enum Suite {
   /** The few cases of a quick run. */
   List<String> quickCases() {
     return quick;
+  }
+
+  /** Why the suite cannot run on this machine, if it cannot. */
+  Optional<String> obstacle() {
+    if (this != GPU) {
+      return Optional.empty();
+    }
+    try {
+      CudaBackend.open(Precision.BF16).close();
+      return Optional.empty();
+    } catch (RuntimeException e) {
+      return Optional.of(e.getMessage());
+    }
   }
 
   @Override

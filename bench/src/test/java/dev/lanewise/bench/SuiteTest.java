@@ -1,6 +1,7 @@
 package dev.lanewise.bench;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -8,7 +9,10 @@ import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Contender;
 import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.Workload;
+import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.WrongResultException;
+import dev.lanewise.bench.peers.Endpoint;
+import dev.lanewise.bench.peers.PeerHost;
 import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.bench.suite.Workloads;
 import java.util.Arrays;
@@ -28,6 +32,7 @@ class SuiteTest {
   static void hurry() {
     System.setProperty(Contest.SETTLE, "1");
     System.setProperty(Contest.SLICE, "1");
+    System.setProperty("lanewise.bench.megabytes", "2");
     ClassPath.publish();
   }
 
@@ -36,7 +41,7 @@ class SuiteTest {
     for (Suite suite : Suite.values()) {
       suite.cases().forEach(c -> cases.add(Tiny.of(c)));
     }
-    return cases.stream();
+    return cases.stream().filter(c -> !Workloads.isOnGpu(c));
   }
 
   /** The constructor of a contest compares every result with the exact one. */
@@ -47,7 +52,7 @@ class SuiteTest {
       contest.round();
       contest.round();
       Map<String, Double> medians = contest.takeMedians();
-      assertEquals(Set.of(Contender.OURS), medians.keySet());
+      assertEquals(Set.of(Contender.OURS, Contender.MACHINE), medians.keySet());
       assertTrue(medians.get(Contender.OURS) > 0);
       assertTrue(contest.takeMedians().isEmpty(), "rounds are reported once");
       assertTrue(contest.warmUp().size() >= 1);
@@ -62,6 +67,11 @@ class SuiteTest {
           @Override
           public Case task() {
             return right.task();
+          }
+
+          @Override
+          public Cost cost() {
+            return right.cost();
           }
 
           @Override
@@ -101,21 +111,67 @@ class SuiteTest {
     assertTrue(e.getMessage().startsWith("lanewise computes "), e.getMessage());
   }
 
-  @Test
-  void peersThatNeedNoLibraryTakePartInTheirOwnProcess() {
-    Case task = Case.parse("gemm m=9 n=8 k=7 layout=NN");
-    try (Contest contest = new Contest(Workloads.open(task), 1, List.of("scalar"))) {
-      contest.round();
-      assertEquals(List.of(Contender.OURS, "scalar"), List.copyOf(contest.takeMedians().keySet()));
+  /** Those on this machine; the plain loops always are. */
+  static Stream<String> peersThatWereFound() {
+    return Peers.KNOWN.stream().filter(name -> Peers.find(name).isFound());
+  }
+
+  @ParameterizedTest
+  @MethodSource("peersThatWereFound")
+  void everyPeerComputesTheSame(String name) {
+    int took = 0;
+    try (PeerHost host = new PeerHost(Peers.find(name), 1)) {
+      assertFalse(host.description().isBlank());
+      for (Suite suite : Suite.values()) {
+        for (Case task : suite.peers().contains(name) ? tinyCases(suite) : List.<Case>of()) {
+          List<Endpoint> peers = List.of(host.endpoint());
+          try (Contest contest = new Contest(Workloads.open(task), 1, peers)) {
+            contest.round();
+            assertEquals(List.of(), contest.failures());
+            took += contest.takeMedians().containsKey(name) ? 1 : 0;
+          }
+        }
+      }
     }
+    assertTrue(took > 0, name + " performed nothing");
+  }
+
+  private static List<Case> tinyCases(Suite suite) {
+    return suite.cases().stream()
+        .map(Tiny::of)
+        .filter(c -> !Workloads.isOnGpu(c))
+        .distinct()
+        .toList();
   }
 
   @Test
   void peersThatDoNotKnowAnOperationStayAway() {
     Case task = Tiny.of("gelu rows=1024 cols=3072");
-    try (Contest contest = new Contest(Workloads.open(task), 1, List.of("scalar"))) {
-      contest.round();
-      assertEquals(Set.of(Contender.OURS), contest.takeMedians().keySet());
+    try (PeerHost host = new PeerHost(Peers.find("scalar"), 1)) {
+      assertFalse(host.description().isBlank());
+      List<Endpoint> peers = List.of(host.endpoint());
+      try (Contest contest = new Contest(Workloads.open(task), 1, peers)) {
+        contest.round();
+        assertEquals(Set.of(Contender.OURS, Contender.MACHINE), contest.takeMedians().keySet());
+        assertEquals(List.of(), contest.failures());
+      }
+    }
+  }
+
+  @Test
+  void aPeerThatEndsIsSentAwayAndTheContestGoesOn() {
+    Case task = Case.parse("gemm m=9 n=8 k=7 layout=NN");
+    try (PeerHost host = new PeerHost(Peers.find("scalar"), 1)) {
+      assertFalse(host.description().isBlank());
+      List<Endpoint> peers = List.of(host.endpoint());
+      try (Contest contest = new Contest(Workloads.open(task), 1, peers)) {
+        contest.round();
+        ProcessHandle process = ProcessHandle.of(peers.getFirst().pid()).orElseThrow();
+        assertTrue(process.destroyForcibly());
+        contest.round();
+        contest.round();
+        assertEquals(List.of("scalar has ended"), contest.failures());
+      }
     }
   }
 
@@ -128,7 +184,7 @@ class SuiteTest {
           suite.cases().size(), Set.copyOf(suite.cases()).size(), () -> suite + " repeats a case");
       for (String text : suite.cases()) {
         assertEquals(text, Case.parse(text).toString());
-        Workload.Cost cost = Workloads.cost(Case.parse(text));
+        Cost cost = Workloads.cost(Case.parse(text));
         assertTrue(cost.amount() > 0 && cost.bytes() > 0, text);
       }
     }

@@ -2,10 +2,13 @@ package dev.lanewise.bench.contest;
 
 import java.time.Duration;
 
-/** Somebody who performs a case: Lanewise in this process, or a peer in its own. */
+/** Somebody who performs a case: Lanewise in this process, a peer in its own, or the machine. */
 public interface Contender extends AutoCloseable {
   /** The name of Lanewise among contenders. */
   String OURS = "lanewise";
+
+  /** The name of the machine itself, whose time is the least that its limits allow. */
+  String MACHINE = "machine";
 
   /**
    * The name under which the times are reported.

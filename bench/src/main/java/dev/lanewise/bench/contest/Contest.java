@@ -1,7 +1,8 @@
 package dev.lanewise.bench.contest;
 
-import dev.lanewise.bench.peers.PeerProcess;
-import dev.lanewise.bench.peers.Peers;
+import dev.lanewise.bench.peers.Endpoint;
+import dev.lanewise.bench.peers.PeerConnection;
+import dev.lanewise.bench.peers.PeerException;
 import java.lang.management.ManagementFactory;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -22,17 +23,30 @@ public final class Contest implements AutoCloseable {
   /** System property: milliseconds of a turn. */
   public static final String SLICE = "lanewise.bench.slice";
 
-  /** System property: milliseconds that Lanewise runs alone first, until it is compiled. */
+  /** System property: milliseconds that Lanewise runs alone first at least, to be compiled. */
   public static final String SETTLE = "lanewise.bench.settle";
 
   private static final long LEAD_IN = 3_000_000;
 
+  /** The least and the most that a peer runs before it is timed, in settling times. */
+  private static final double LEAST_WARM_UP = 0.2;
+
+  private static final double MOST_WARM_UP = 5;
+  private static final double STEADY = 1.15;
+
   /** A contender that takes so many times as long as Lanewise is not asked in every round. */
   private static final double HOPELESS = 20;
+
+  /** Half a settling time in which the best turn gained less than this ends the wait. */
+  private static final double SETTLED = 0.97;
+
+  /** The longest wait, in settling times. */
+  private static final long PATIENCE = 12;
 
   private final Workload workload;
   private final List<Turns> turns = new ArrayList<>();
   private final List<WarmUp> warmUp = new ArrayList<>();
+  private final List<String> failures = new ArrayList<>();
   private final long settle = Long.getLong(SETTLE, 1200) * 1_000_000;
   private final long slice = Long.getLong(SLICE, 15) * 1_000_000;
   private int round;
@@ -63,10 +77,12 @@ public final class Contest implements AutoCloseable {
    *
    * @param workload the case; closed with this contest
    * @param threads number of threads of every contender
-   * @param peers names of peers; those that do not know the operation stay away
-   * @throws WrongResultException if a contender's result is not the exact one within the tolerance
+   * @param peers the peers; those that do not know the operation stay away, and those that fail or
+   *     compute something else are sent away, see {@link #failures}
+   * @throws WrongResultException if the result of Lanewise is not the exact one within the
+   *     tolerance
    */
-  public Contest(Workload workload, int threads, List<String> peers) {
+  public Contest(Workload workload, int threads, List<Endpoint> peers) {
     this.workload = workload;
     try {
       Turns ours = new Turns(new Ours(workload));
@@ -78,18 +94,11 @@ public final class Contest implements AutoCloseable {
       workload.reset();
       ours.contender.nanos(0, 1);
       verify(ours.contender);
-      for (String name : peers) {
-        PeerProcess peer = PeerProcess.start(Peers.find(name), workload.task(), threads);
-        if (peer != null) {
-          Turns turn = new Turns(peer);
-          turns.add(turn);
-          turn.estimate = peer.nanos(0, 1);
-          verify(peer);
-          turn.estimate = Math.min(turn.estimate, peer.nanos(0, 1));
-          if (turn.estimate > Math.max(2e8, HOPELESS * ours.estimate)) {
-            turn.hopeless = turn.estimate;
-          }
-        }
+      for (Endpoint peer : peers) {
+        invite(peer, threads, ours.estimate);
+      }
+      if (workload.task().word("device", "cpu").equals("cpu")) {
+        addMachine(threads);
       }
     } catch (RuntimeException e) {
       close();
@@ -97,20 +106,93 @@ public final class Contest implements AutoCloseable {
     }
   }
 
+  private void invite(Endpoint endpoint, int threads, double ours) {
+    PeerConnection peer = null;
+    try {
+      peer = PeerConnection.open(endpoint, workload.task(), threads);
+      if (peer == null) {
+        return;
+      }
+      Turns turn = new Turns(peer);
+      turn.estimate = peer.nanos(0, 1);
+      verify(peer);
+      turn.estimate = warmUp(peer);
+      if (turn.estimate > Math.max(2e8, HOPELESS * ours)) {
+        turn.hopeless = turn.estimate;
+      }
+      turns.add(turn);
+    } catch (PeerException | WrongResultException e) {
+      failures.add(e.getMessage());
+      if (peer != null) {
+        peer.close();
+      }
+    }
+  }
+
+  /**
+   * Lets a peer run until it has settled: the memory that it keeps takes some operations to find
+   * its place.
+   *
+   * @return the shortest time of an operation
+   */
+  private double warmUp(PeerConnection peer) {
+    double[] last = new double[4];
+    double best = Double.POSITIVE_INFINITY;
+    double sum = 0;
+    for (int i = 0; sum < MOST_WARM_UP * settle; i++) {
+      double nanos = peer.nanos(0, 1);
+      last[i % last.length] = nanos;
+      best = Math.min(best, nanos);
+      sum += nanos;
+      boolean steady = Arrays.stream(last).max().orElseThrow() < STEADY * best;
+      if (i >= last.length && steady && sum >= LEAST_WARM_UP * settle) {
+        break;
+      }
+    }
+    return best;
+  }
+
+  /** The machine takes part too, with the least time that its limits allow at this moment. */
+  private void addMachine(int threads) {
+    Turns turn = new Turns(new MachineLimit(workload.cost(), threads));
+    turn.estimate = turn.contender.nanos(0, 1);
+    turns.add(turn);
+  }
+
+  /**
+   * Peers that were sent away.
+   *
+   * @return why, a sentence each
+   */
+  public List<String> failures() {
+    return List.copyOf(failures);
+  }
+
   /** Runs Lanewise alone until the compiler has done with it, and keeps the curve. */
   private void settle(Turns ours) {
     long start = System.nanoTime();
     long jvm = ManagementFactory.getRuntimeMXBean().getStartTime();
     double offset = (System.currentTimeMillis() - jvm) / 1e3;
-    long now = start;
     long operations = 1;
-    do {
+    double before = Double.POSITIVE_INFINITY;
+    double best = Double.POSITIVE_INFINITY;
+    long window = start;
+    for (long now = start; now - start < PATIENCE * settle; ) {
       double nanos = (double) ours.contender.nanos(0, operations) / operations;
       now = System.nanoTime();
       warmUp.add(new WarmUp(offset + (now - start) / 1e9, nanos));
       operations = Math.max(1, (long) (4e6 / nanos));
       ours.estimate = nanos;
-    } while (now - start < settle);
+      best = Math.min(best, nanos);
+      if (now - window >= settle / 2 && warmUp.size() > 2) {
+        if (now - start >= settle && best > SETTLED * before) {
+          return;
+        }
+        before = best;
+        best = Double.POSITIVE_INFINITY;
+        window = now;
+      }
+    }
   }
 
   private void verify(Contender contender) {
@@ -130,19 +212,31 @@ public final class Contest implements AutoCloseable {
 
   /** Gives every contender a turn. */
   public void round() {
+    List<Turns> failed = new ArrayList<>();
     for (int i = 0; i < turns.size(); i++) {
       Turns turn = turns.get((i + round) % turns.size());
-      if (turn.hopeless > 0) {
-        turn.times.add(turn.hopeless);
-        continue;
+      try {
+        take(turn);
+      } catch (PeerException e) {
+        failures.add(e.getMessage());
+        turn.contender.close();
+        failed.add(turn);
       }
-      long leadIn = turn.estimate > 10 * LEAD_IN ? 0 : Math.ceilDiv(LEAD_IN, (long) turn.estimate);
-      long operations = Math.max(1, Math.round(slice / turn.estimate));
-      double nanos = (double) turn.contender.nanos(leadIn, operations) / operations;
-      turn.estimate = nanos;
-      turn.times.add(nanos);
     }
+    turns.removeAll(failed);
     round++;
+  }
+
+  private void take(Turns turn) {
+    if (turn.hopeless > 0) {
+      turn.times.add(turn.hopeless);
+      return;
+    }
+    long leadIn = turn.estimate > 10 * LEAD_IN ? 0 : Math.ceilDiv(LEAD_IN, (long) turn.estimate);
+    long operations = Math.max(1, Math.round(slice / turn.estimate));
+    double nanos = (double) turn.contender.nanos(leadIn, operations) / operations;
+    turn.estimate = nanos;
+    turn.times.add(nanos);
   }
 
   /**

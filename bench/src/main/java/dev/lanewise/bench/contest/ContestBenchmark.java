@@ -1,5 +1,7 @@
 package dev.lanewise.bench.contest;
 
+import dev.lanewise.bench.breakdown.Breakdown;
+import dev.lanewise.bench.peers.Endpoint;
 import dev.lanewise.simd.Workers;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -27,11 +29,14 @@ import org.openjdk.jmh.annotations.Warmup;
 @Warmup(iterations = 2, time = 500, timeUnit = TimeUnit.MILLISECONDS)
 @Measurement(iterations = 7, time = 500, timeUnit = TimeUnit.MILLISECONDS)
 public abstract class ContestBenchmark {
+  /** System property: whether to take a step apart after it was timed. */
+  public static final String BREAKDOWN = "lanewise.bench.breakdown";
+
   /** Threads of every contender. */
   @Param("1")
   public int threads;
 
-  /** Names of the peers between commas; none by default. */
+  /** Names of running peers between commas; none by default. */
   @Param("")
   public String peers;
 
@@ -47,12 +52,21 @@ public abstract class ContestBenchmark {
    */
   protected abstract Workload workload();
 
+  /**
+   * Takes a step of the work apart.
+   *
+   * @return its operations, or null for work of one operation
+   */
+  protected Breakdown breakdown() {
+    return null;
+  }
+
   /** Lets every contender compute the case and compares the results. */
   @Setup(Level.Trial)
   public void prepare() {
     Workers.setThreads(threads);
-    contest =
-        new Contest(workload(), threads, peers.isEmpty() ? List.of() : List.of(peers.split(",")));
+    List<String> names = peers.isEmpty() ? List.of() : List.of(peers.split(",", -1));
+    contest = new Contest(workload(), threads, Endpoint.find(names));
     ContestProfiler.start(contest);
   }
 
@@ -67,5 +81,11 @@ public abstract class ContestBenchmark {
   public void close() {
     ContestProfiler.end();
     contest.close();
+    if (Boolean.getBoolean(BREAKDOWN)) {
+      Breakdown breakdown = breakdown();
+      if (breakdown != null) {
+        ContestProfiler.note(breakdown);
+      }
+    }
   }
 }

@@ -1,5 +1,6 @@
 package dev.lanewise.bench.contest;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.core.machine.MachineProbe;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -27,7 +28,8 @@ public final class ContestProfiler implements InternalProfiler {
   /**
    * System property: file that takes what JMH has no place for, a line each: {@code warm SECONDS
    * NANOS} for the moments of the warm-up, {@code peak GFLOPS} for what the cores gave before and
-   * after, {@code others SHARE} for what other programs had of them.
+   * after, {@code others SHARE} for what other programs and other guests had of them, {@code stolen
+   * SHARE} for those guests alone, {@code failed WHY} for a peer that was sent away.
    */
   public static final String NOTES = "lanewise.bench.notes";
 
@@ -57,13 +59,40 @@ public final class ContestProfiler implements InternalProfiler {
 
   /** Says that the contest is over, while its peers still are there. */
   static void end() {
-    note(List.of("others " + disturbance.share(), peak()));
+    Disturbance.Shares shares = disturbance.shares();
+    List<String> lines = new ArrayList<>();
+    lines.add("others " + shares.others());
+    lines.add("stolen " + shares.stolen());
+    lines.add(peak());
+    current.failures().forEach(why -> lines.add("failed " + why));
+    note(lines);
     current = null;
   }
 
   private static String peak() {
     int cores = Runtime.getRuntime().availableProcessors();
     return "peak " + MachineProbe.arithmetic(cores, WINDOW).best();
+  }
+
+  /**
+   * Notes where a step's time goes, {@code step NANOS} and {@code part CALLS NANOS FLOPS BYTES
+   * LABEL} for each operation.
+   */
+  static void note(Breakdown breakdown) {
+    List<String> lines = new ArrayList<>();
+    lines.add("step " + breakdown.nanos());
+    for (Breakdown.Part part : breakdown.parts()) {
+      lines.add(
+          String.join(
+              " ",
+              "part",
+              Long.toString(part.calls()),
+              Double.toString(part.nanos()),
+              Double.toString(part.flops()),
+              Double.toString(part.bytes()),
+              part.label()));
+    }
+    note(lines);
   }
 
   private static void note(List<String> lines) {

@@ -30,18 +30,29 @@ final class Disturbance {
     ownBefore = own.get();
   }
 
-  /** The share of the processors that others had since this was created, or NaN. */
-  double share() {
+  /**
+   * Shares of the processors' time; NaN where the system does not tell.
+   *
+   * @param others what others had, other guests included
+   * @param stolen what the hypervisor's other guests had
+   */
+  record Shares(double others, double stolen) {}
+
+  /** What others had since this was created. */
+  Shares shares() {
     long[] after = ticks();
     if (before == null || after == null || after[0] == before[0]) {
-      return Double.NaN;
+      return new Shares(Double.NaN, Double.NaN);
     }
-    double busy = (double) (after[1] - before[1]) / (after[0] - before[0]);
+    double all = after[0] - before[0];
+    double busy = (after[1] - before[1]) / all;
     double nanos = own.get().minus(ownBefore).toNanos();
-    return Math.max(0, busy - nanos / CORES / (System.nanoTime() - start));
+    return new Shares(
+        Math.max(0, busy - nanos / CORES / (System.nanoTime() - start)),
+        (after[2] - before[2]) / all);
   }
 
-  /** All processors' time and the part of it that was not idle, stolen time included. */
+  /** All processors' time, the part of it that was not idle, and the stolen part of that. */
   private static long[] ticks() {
     try {
       String[] all = Files.readAllLines(SYSTEM).getFirst().trim().split("\\s+", -1);
@@ -50,7 +61,7 @@ final class Disturbance {
         total += Long.parseLong(all[i]);
       }
       long idle = Long.parseLong(all[4]) + Long.parseLong(all[5]);
-      return new long[] {total, total - idle};
+      return new long[] {total, total - idle, Long.parseLong(all[8])};
     } catch (IOException | RuntimeException e) {
       return null;
     }

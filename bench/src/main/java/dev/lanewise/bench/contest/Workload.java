@@ -1,6 +1,7 @@
 package dev.lanewise.bench.contest;
 
 import dev.lanewise.core.machine.MachineLimits.Rates;
+import dev.lanewise.core.machine.MachineProbe;
 
 /** A case with operands, its exact result at some places, and its cost. */
 public interface Workload extends AutoCloseable {
@@ -11,6 +12,13 @@ public interface Workload extends AutoCloseable {
    * @return what a peer is asked to perform
    */
   Case task();
+
+  /**
+   * What an operation costs.
+   *
+   * @return arithmetic and traffic
+   */
+  Cost cost();
 
   /**
    * Places of the result that are compared.
@@ -74,6 +82,20 @@ public interface Workload extends AutoCloseable {
         case COPY -> rates.copy().best();
         case TRIAD -> rates.triad().best();
         case UPDATE -> rates.update().best();
+      };
+    }
+
+    /**
+     * The loop that measures the bound.
+     *
+     * @return one of those that go by memory
+     */
+    MachineProbe.Work work() {
+      return switch (this) {
+        case READ -> MachineProbe.Work.READ;
+        case COPY -> MachineProbe.Work.COPY;
+        case TRIAD -> MachineProbe.Work.TRIAD;
+        case UPDATE -> MachineProbe.Work.UPDATE;
       };
     }
   }

@@ -172,6 +172,7 @@ public final class BlasServer implements PeerServer.Library {
     private final MemorySegment[] b;
     private final MemorySegment[] c;
     private final MemorySegment all;
+    private final Arena arena = Arena.ofShared();
 
     Gemm(Case task) {
       m = task.number("m");
@@ -181,7 +182,6 @@ public final class BlasServer implements PeerServer.Library {
       isATransposed = layout.charAt(0) == 'T';
       isBTransposed = layout.charAt(1) == 'T';
       int batch = task.number("batch", 1);
-      Arena arena = Arena.global();
       a = slices(Inputs.floats(arena, (long) batch * m * k, 1), batch);
       b = slices(Inputs.floats(arena, (long) batch * k * n, 2), batch);
       all = arena.allocate(4L * batch * m * n, 64);
@@ -236,6 +236,11 @@ public final class BlasServer implements PeerServer.Library {
     @Override
     public double at(long position) {
       return all.getAtIndex(JAVA_FLOAT, position);
+    }
+
+    @Override
+    public void close() {
+      arena.close();
     }
   }
 }

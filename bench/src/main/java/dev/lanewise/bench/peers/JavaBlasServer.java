@@ -125,7 +125,12 @@ public final class JavaBlasServer implements PeerServer.Library {
                     int.class))
             .bindTo(blas);
     return job(
-        () -> invoke(() -> sgemm.invokeExact("N", "N", n, m, k, 1f, b, n, a, k, 0f, c, n)), c);
+        () ->
+            invoke(
+                () -> {
+                  sgemm.invokeExact("N", "N", n, m, k, 1f, b, n, a, k, 0f, c, n);
+                }),
+        c);
   }
 
   private static PeerServer.Job ejml(
@@ -149,7 +154,13 @@ public final class JavaBlasServer implements PeerServer.Library {
     Object x = matrix(matrix, m, k, a);
     Object y = matrix(matrix, k, n, b);
     Object z = matrix(matrix, m, n, c);
-    return job(() -> invoke(() -> multiply.invokeExact(x, y, z)), c);
+    return job(
+        () ->
+            invoke(
+                () -> {
+                  multiply.invokeExact(x, y, z);
+                }),
+        c);
   }
 
   private static Object matrix(Class<?> type, int rows, int cols, float[] data)

@@ -29,19 +29,13 @@ import java.util.stream.Stream;
  * what the environment variable {@code LANEWISE_PEERS} names. Nothing is ever downloaded here.
  */
 public final class Peers {
+  /** Ends the name of a peer that runs as it is installed, without the settings it is best in. */
+  public static final String AS_IS = "-as-is";
+
+  private static final Map<String, String> LABELS = labels();
+
   /** Names of all peers that are known, the strongest first. */
-  public static final List<String> KNOWN =
-      List.of(
-          "onednn",
-          "openblas",
-          "mkl",
-          "blis",
-          "pytorch",
-          "pytorch-python",
-          "nd4j",
-          "vectorblas",
-          "ejml",
-          "scalar");
+  public static final List<String> KNOWN = List.copyOf(LABELS.keySet());
 
   private static final String GET =
       "; get it with: mvn -Ppeers -pl bench validate (downloads about 450 MB)";
@@ -59,6 +53,34 @@ public final class Peers {
   private static final Map<String, Peer> FOUND = new ConcurrentHashMap<>();
 
   private Peers() {}
+
+  private static Map<String, String> labels() {
+    Map<String, String> labels = new LinkedHashMap<>();
+    labels.put("onednn", "oneDNN");
+    labels.put("openblas", "OpenBLAS");
+    labels.put("openblas" + AS_IS, "OpenBLAS as installed");
+    labels.put("mkl", "MKL");
+    labels.put("blis", "BLIS");
+    labels.put("pytorch", "PyTorch");
+    labels.put("pytorch" + AS_IS, "PyTorch as installed");
+    labels.put("libtorch", "libtorch");
+    labels.put("llm.c", "llm.c");
+    labels.put("nd4j", "ND4J");
+    labels.put("vectorblas", "VectorBLAS");
+    labels.put("ejml", "EJML");
+    labels.put("scalar", "plain loops");
+    return labels;
+  }
+
+  /**
+   * The name that people use.
+   *
+   * @param name one of {@link #KNOWN}
+   * @return how the project itself writes it
+   */
+  public static String label(String name) {
+    return LABELS.getOrDefault(name, name);
+  }
 
   /**
    * The folder of the peers' jars.
@@ -91,11 +113,11 @@ public final class Peers {
     try {
       return switch (name) {
         case "onednn" -> nativeBlas(name, "dnnl-", Map.of(), "libdnnl.so.3", "libdnnl.so.2");
-        case "openblas" ->
+        case "openblas", "openblas" + AS_IS ->
             nativeBlas(
                 name,
                 "openblas-0.3.31",
-                openBlasKernels(),
+                name.endsWith(AS_IS) ? Map.of() : openBlasKernels(),
                 "libopenblas.so.0",
                 "libopenblas.0.dylib");
         case "mkl" ->
@@ -110,8 +132,9 @@ public final class Peers {
         case "vectorblas" -> javaBlas(name, List.of("blas-"));
         case "ejml" -> javaBlas(name, List.of("ejml-core-", "ejml-fdense-"));
         case "nd4j" -> nd4j();
-        case "pytorch" -> libtorch();
-        case "pytorch-python" -> python();
+        case "libtorch" -> libtorch();
+        case "pytorch", "pytorch" + AS_IS -> python(name);
+        case "llm.c" -> llmC();
         default -> javaBlas(name, List.of());
       };
     } catch (IOException e) {
@@ -134,7 +157,7 @@ public final class Peers {
         if (Files.exists(path)) {
           Map<String, String> all = new LinkedHashMap<>(environment);
           all.put("LD_LIBRARY_PATH", folder.toString());
-          if (!name.equals("openblas")) {
+          if (!name.startsWith("openblas")) {
             // Not for OpenBLAS: its own threads would all inherit the first one's core
             all.put("OMP_PROC_BIND", "true");
             all.put("OMP_PLACES", "cores");
@@ -202,7 +225,7 @@ public final class Peers {
             "openblas-0.3.30-1.5.12.jar")) {
       Optional<Path> jar = jar(prefix);
       if (jar.isEmpty()) {
-        return Peer.missing("pytorch", "no " + prefix + "* in " + folder() + GET);
+        return Peer.missing("libtorch", "no " + prefix + "* in " + folder() + GET);
       }
       jars.add(jar.get());
     }
@@ -229,10 +252,10 @@ public final class Peers {
     environment.put("LD_LIBRARY_PATH", libraries.toString());
     environment.put("OMP_PROC_BIND", "true");
     environment.put("OMP_PLACES", "cores");
-    return new Peer("pytorch", command, environment, "in " + folder());
+    return new Peer("libtorch", command, environment, "in " + folder());
   }
 
-  private static Peer python() throws IOException {
+  private static Peer python(String name) throws IOException {
     String named = System.getenv("LANEWISE_PYTHON");
     String python = named == null || named.isBlank() ? "python3" : named;
     try {
@@ -245,19 +268,54 @@ public final class Peers {
       if (process.waitFor(1, TimeUnit.MINUTES) && process.exitValue() == 0) {
         Path script = resource("torch_server.py");
         return new Peer(
-            "pytorch-python",
+            name,
             List.of(python, script.toString()),
-            roomyMalloc(),
+            name.endsWith(AS_IS) ? Map.of() : roomyMalloc(),
             "torch " + version + " of " + python);
       }
     } catch (IOException e) {
-      return Peer.missing("pytorch-python", "no " + python + "; LANEWISE_PYTHON may name another");
+      return Peer.missing(name, "no " + python + "; LANEWISE_PYTHON may name another");
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
     return Peer.missing(
-        "pytorch-python",
-        python + " has no torch and numpy; LANEWISE_PYTHON may name another Python");
+        name, python + " has no torch and numpy; LANEWISE_PYTHON may name another Python");
+  }
+
+  /** Compiles our server around llm.c's training loop, as its own makefile would. */
+  private static Peer llmC() throws IOException {
+    String named = System.getenv("LANEWISE_LLMC");
+    if (named == null || named.isBlank()) {
+      return Peer.missing("llm.c", "LANEWISE_LLMC may name a checkout of karpathy/llm.c");
+    }
+    Path source = Path.of(named, "train_gpt2.c");
+    if (!Files.isRegularFile(source)) {
+      return Peer.missing("llm.c", "LANEWISE_LLMC names " + named + ", where no train_gpt2.c is");
+    }
+    Path server = resource("llmc_server.c");
+    Path program = server.resolveSibling("llmc_server");
+    String flags = "-Ofast -fno-finite-math-only -march=native -fopenmp";
+    List<String> command = new ArrayList<>(List.of("cc"));
+    command.addAll(List.of(flags.split(" ")));
+    command.addAll(List.of("-w", "-DBUILD=\"" + flags + "\"", "-I" + named, server.toString()));
+    command.addAll(List.of("-o", program.toString(), "-lm", "-lpthread"));
+    try {
+      Process compiler = new ProcessBuilder(command).redirectErrorStream(true).start();
+      String said =
+          new String(compiler.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
+      if (compiler.waitFor() != 0) {
+        return Peer.missing(
+            "llm.c", "cc does not compile it: " + said.lines().findFirst().orElse(""));
+      }
+    } catch (IOException e) {
+      return Peer.missing("llm.c", "no C compiler called cc");
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      return Peer.missing("llm.c", "interrupted");
+    }
+    program.toFile().deleteOnExit();
+    Map<String, String> environment = Map.of("OMP_PROC_BIND", "true", "OMP_PLACES", "cores");
+    return new Peer("llm.c", List.of(program.toString()), environment, "in " + named);
   }
 
   /**
@@ -270,7 +328,8 @@ public final class Peers {
         "MALLOC_MMAP_MAX_", "0",
         "MALLOC_TRIM_THRESHOLD_", "107374182400",
         "MALLOC_TOP_PAD_", "268435456",
-        "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+        "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1",
+        "LANEWISE_PEER_MEMORY", ", glibc keeps freed memory");
   }
 
   private static List<String> java(List<Path> jars, String... main) {
@@ -348,8 +407,8 @@ public final class Peers {
       }
       Files.copy(in, file);
     }
-    file.toFile().deleteOnExit();
     file.getParent().toFile().deleteOnExit();
+    file.toFile().deleteOnExit();
     return file;
   }
 }

@@ -6,7 +6,7 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.invoke.MethodHandle;
 
-/** Stops and continues processes of our own where the system can. */
+/** Stops and continues processes that were started here, where the system can. */
 @SuppressWarnings("restricted")
 final class Signals {
   private static final String SYSTEM = System.getProperty("os.name");
@@ -22,18 +22,18 @@ final class Signals {
 
   private Signals() {}
 
-  static void stop(Process process) {
-    send(process, STOP);
+  static void stop(long pid) {
+    send(pid, STOP);
   }
 
-  static void resume(Process process) {
-    send(process, CONTINUE);
+  static void resume(long pid) {
+    send(pid, CONTINUE);
   }
 
-  private static void send(Process process, int signal) {
-    if (KILL != null && process.isAlive()) {
+  private static void send(long pid, int signal) {
+    if (KILL != null && ProcessHandle.of(pid).isPresent()) {
       try {
-        int ignored = (int) KILL.invokeExact((int) process.pid(), signal);
+        int ignored = (int) KILL.invokeExact((int) pid, signal);
       } catch (Throwable e) {
         throw new IllegalStateException(e);
       }

@@ -67,23 +67,30 @@ public record Comparison(
   /** The comparison in lines: what changed first, then how many did not. */
   public List<String> lines() {
     List<String> lines = new ArrayList<>();
-    if (!sameMachine) {
-      lines.add("The baseline comes from another machine or Java: differences may be theirs.");
-    }
     for (Change change : changes) {
       if (change.verdict() != Rival.Verdict.EVEN) {
         lines.add(line(change));
       }
     }
+    lines.addAll(notes());
+    return lines;
+  }
+
+  /** What there is to say beside the cases that changed. */
+  List<String> notes() {
+    List<String> notes = new ArrayList<>();
+    if (!sameMachine) {
+      notes.add("The baseline comes from another machine or Java: differences may be theirs.");
+    }
     long even = changes.stream().filter(c -> c.verdict() == Rival.Verdict.EVEN).count();
-    lines.add(even + " of " + changes.size() + " cases show no change beyond noise.");
+    notes.add(even + " of " + changes.size() + " cases show no change beyond noise.");
     if (!onlyOld.isEmpty()) {
-      lines.add("Only in the baseline: " + onlyOld.size() + " cases.");
+      notes.add("Only in the baseline: " + onlyOld.size() + " cases.");
     }
     if (!onlyNew.isEmpty()) {
-      lines.add("Not in the baseline: " + onlyNew.size() + " cases.");
+      notes.add("Not in the baseline: " + onlyNew.size() + " cases.");
     }
-    return lines;
+    return notes;
   }
 
   private static String line(Change change) {

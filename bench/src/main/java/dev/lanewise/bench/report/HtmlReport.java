@@ -1,5 +1,7 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.peers.Peers;
+import dev.lanewise.core.machine.MachineLimits.Rate;
 import dev.lanewise.core.machine.MachineLimits.Rates;
 import dev.lanewise.core.report.BarChart;
 import dev.lanewise.core.report.Page;
@@ -47,11 +49,12 @@ public final class HtmlReport {
 
   private String draw(Report baseline) {
     page.figures(Summary.figures(report));
-    if (report.quick()) {
+    if (report.forks() == 1) {
       page.paragraph(
-          "A quick run: one JVM a case and short iterations. What differs from one start of a JVM"
-              + " to the next is not in its intervals, so differences below 5 % are not called"
-              + " differences.");
+          (report.quick() ? "A quick run: short iterations, and one" : "One")
+              + " JVM for each case. What differs from one start of a JVM to the next is not in the"
+              + " intervals, so differences below %.0f %% are not called differences."
+                  .formatted(100 * report.floor()));
     }
     Summary.disturbed(report).ifPresent(page::paragraph);
     if (baseline != null) {
@@ -60,10 +63,9 @@ public final class HtmlReport {
     roofline();
     for (String suite : suites()) {
       page.heading(suite(suite));
-      for (int threads : threads(suite)) {
-        bars(suite, threads);
-      }
+      bars(suite, threads(suite).iterator().next());
       table(suite);
+      breakdowns(suite);
     }
     warmUp();
     machine();
@@ -110,12 +112,25 @@ public final class HtmlReport {
 
   private void compare(Comparison comparison, Report baseline) {
     page.heading("Since " + baseline.date());
-    comparison.lines().stream()
-        .limit(1)
-        .filter(l -> l.startsWith("The baseline"))
-        .forEach(page::paragraph);
+    comparison.notes().forEach(page::paragraph);
+    double floor = Math.max(report.floor(), baseline.floor());
+    List<Comparison.Change> changed =
+        comparison.changes().stream().filter(c -> c.verdict() != Rival.Verdict.EVEN).toList();
+    if (!changed.isEmpty()) {
+      changes(page, changed, floor);
+    }
+    Page rest = Page.fragment();
+    List<Comparison.Change> same =
+        comparison.changes().stream().filter(c -> c.verdict() == Rival.Verdict.EVEN).toList();
+    if (!same.isEmpty()) {
+      changes(rest, same, floor);
+      page.folded(same.size() + " without a change beyond noise", rest);
+    }
+  }
+
+  private static void changes(Page to, List<Comparison.Change> changes, double floor) {
     List<List<String>> rows = new ArrayList<>();
-    for (Comparison.Change change : comparison.changes()) {
+    for (Comparison.Change change : changes) {
       rows.add(
           List.of(
               Text.task(change.now().task()),
@@ -123,9 +138,9 @@ public final class HtmlReport {
               Text.speed(change.old().speed()),
               Text.speed(change.now().speed()),
               change.now().cost().unit(),
-              Text.ratio(change.speed(), Math.max(report.floor(), baseline.floor()))));
+              Text.ratio(change.speed(), floor)));
     }
-    page.table(List.of("case", "threads", "before", "now", "unit", "speed"), rows);
+    to.table(List.of("case", "threads", "before", "now", "unit", "now ÷ before"), rows);
   }
 
   private void roofline() {
@@ -158,9 +173,17 @@ public final class HtmlReport {
                 "A line rises with the memory's bandwidth and turns flat at the arithmetic peak;"
                     + " each point is a kernel.")
             .line(
-                "limit of this machine",
+                "this machine at its best",
                 new double[] {low, peak / bandwidth, high},
                 new double[] {low * bandwidth, peak, peak});
+    double slowPeak = rates.fma().median();
+    double slowBandwidth = rates.update().median();
+    if (slowPeak < 0.9 * peak || slowBandwidth < 0.9 * bandwidth) {
+      chart.line(
+          "at its slowest",
+          new double[] {low, slowPeak / slowBandwidth, high},
+          new double[] {low * slowBandwidth, slowPeak, slowPeak});
+    }
     for (String suite : suites()) {
       List<Result> own = points.stream().filter(r -> r.suite().equals(suite)).toList();
       if (!own.isEmpty()) {
@@ -196,7 +219,16 @@ public final class HtmlReport {
 
   private void bars(int threads, String unit, List<Result> results) {
     Set<String> peers = new LinkedHashSet<>();
-    results.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
+    for (String peer : Peers.KNOWN) {
+      long cases =
+          results.stream()
+              .filter(r -> r.rivals().stream().anyMatch(rival -> rival.peer().equals(peer)))
+              .count();
+      // Those that know few cases, or are there twice, are in the table
+      if (!peer.endsWith(Peers.AS_IS) && cases > 0 && cases >= results.size() / 2) {
+        peers.add(peer);
+      }
+    }
     BarChart chart =
         new BarChart(threads + (threads == 1 ? " thread" : " threads"), unit)
             .categories(results.stream().map(r -> Text.task(r.task())).toArray(String[]::new))
@@ -212,13 +244,11 @@ public final class HtmlReport {
         speeds[i] = speed == null ? Double.NaN : speed.median();
         errors[i] = speed == null ? 0 : speed.error();
       }
-      chart.series(peer, speeds, errors);
+      chart.series(Peers.label(peer), speeds, errors);
     }
     Rates rates = report.limits().of(threads);
     if (unit.equals("GFLOP/s")) {
       chart.mark(rates.fma().best(), "peak %.0f".formatted(rates.fma().best()));
-    } else if (unit.equals("GB/s")) {
-      chart.mark(rates.read().best(), "read %.0f".formatted(rates.read().best()));
     }
     page.chart(chart);
   }
@@ -237,7 +267,7 @@ public final class HtmlReport {
     all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
     List<String> header =
         new ArrayList<>(List.of("case", "threads", "speed", "unit", "ms", "% of limit"));
-    peers.forEach(p -> header.add("÷ " + p));
+    peers.forEach(p -> header.add("÷ " + Peers.label(p)));
     List<List<String>> rows = new ArrayList<>();
     for (Result result : all) {
       List<String> row =
@@ -248,7 +278,7 @@ public final class HtmlReport {
                   Text.speed(result.speed()),
                   result.cost().unit(),
                   Text.number(result.nanos().median() / 1e6),
-                  "%.0f".formatted(100 * result.fractionOfLimit(report.limits()))));
+                  Text.percent(result.limit())));
       for (String peer : peers) {
         row.add(
             result.rivals().stream()
@@ -259,7 +289,37 @@ public final class HtmlReport {
       }
       rows.add(row);
     }
-    page.folded("Table with intervals", Page.fragment().table(header, rows));
+    page.folded(
+        "All figures with their intervals",
+        Page.fragment().paragraph(Summary.KEY).table(header, rows));
+  }
+
+  private void breakdowns(String suite) {
+    List<Result> taken =
+        results(suite, threads(suite).iterator().next()).stream()
+            .filter(r -> r.breakdown() != null)
+            .toList();
+    if (taken.isEmpty()) {
+      return;
+    }
+    page.paragraph("Where the time of a step goes, operation by operation:");
+    for (Result result : taken) {
+      page.folded(
+          "%s: %s ms, %s of the arithmetic peak"
+              .formatted(
+                  Text.task(result.task()),
+                  Text.number(result.breakdown().nanos() / 1e6),
+                  "%.0f %%"
+                      .formatted(
+                          100
+                              * result.breakdown().flops()
+                              / result.breakdown().nanos()
+                              / report.limits().of(result.threads()).fma().best())),
+          Page.fragment()
+              .table(
+                  List.of("operation", "calls", "ms", "% of step", "GFLOP/s", "% of peak", "GB/s"),
+                  Text.parts(result.breakdown(), report.limits().of(result.threads()))));
+    }
   }
 
   private void warmUp() {
@@ -303,21 +363,26 @@ public final class HtmlReport {
     page.facts(facts);
     Rates one = report.limits().one();
     Rates all = report.limits().all();
+    String cores = report.limits().threads() + " cores";
     page.table(
-        List.of("limit, measured", "1 core", report.limits().threads() + " cores", "unit"),
+        List.of("limit, measured", "1 core", "at its slowest", cores, "at their slowest", "unit"),
         List.of(
             limit("fused multiply-add", one.fma(), all.fma()),
             limit("read", one.read(), all.read()),
             limit("copy", one.copy(), all.copy()),
             limit("triad", one.triad(), all.triad()),
             limit("update in place", one.update(), all.update())));
+    page.paragraph(Summary.PROBES);
   }
 
-  private static List<String> limit(
-      String name,
-      dev.lanewise.core.machine.MachineLimits.Rate one,
-      dev.lanewise.core.machine.MachineLimits.Rate all) {
-    return List.of(name, Text.number(one.best()), Text.number(all.best()), one.unit());
+  private static List<String> limit(String name, Rate one, Rate all) {
+    return List.of(
+        name,
+        Text.number(one.best()),
+        Text.number(one.median()),
+        Text.number(all.best()),
+        Text.number(all.median()),
+        one.unit());
   }
 
   private void peers() {
@@ -326,13 +391,19 @@ public final class HtmlReport {
     }
     page.heading("Peers");
     List<List<String>> rows = new ArrayList<>();
-    report.peers().forEach((name, text) -> rows.add(List.of(name, text)));
+    report.peers().forEach((name, text) -> rows.add(List.of(Peers.label(name), text)));
     page.table(List.of("name", "what it is"), rows);
+    report.results().stream()
+        .flatMap(
+            r -> r.failures().stream().map(why -> "Not in " + Text.task(r.task()) + ": " + why))
+        .distinct()
+        .forEach(why -> page.paragraph(why + "."));
   }
 
   private void method() {
     page.heading("How it was measured");
     Summary.method(report).forEach(page::paragraph);
+    page.paragraph("To repeat it:");
     page.text("", report.command());
   }
 }

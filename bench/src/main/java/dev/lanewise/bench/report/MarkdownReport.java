@@ -1,5 +1,6 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.peers.Peers;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -130,12 +131,12 @@ public final class MarkdownReport {
     all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
     line(
         "| case | threads | speed | ms | % of limit |"
-            + String.join("", peers.stream().map(p -> " ÷ " + p + " |").toList()));
+            + String.join("", peers.stream().map(p -> " ÷ " + Peers.label(p) + " |").toList()));
     line("| --- | ---: | ---: | ---: | ---: |" + " ---: |".repeat(peers.size()));
     for (Result result : all) {
       StringBuilder row =
           new StringBuilder(
-              "| %s%s | %d | %s %s | %s | %.0f |"
+              "| %s%s | %d | %s %s | %s | %s |"
                   .formatted(
                       Text.task(result.task()),
                       result.isDisturbed(report.limits()) ? " (busy)" : "",
@@ -143,7 +144,7 @@ public final class MarkdownReport {
                       Text.speed(result.speed()),
                       result.cost().unit(),
                       Text.number(result.nanos().median() / 1e6),
-                      100 * result.fractionOfLimit(report.limits())));
+                      Text.percent(result.limit())));
       for (String peer : peers) {
         row.append(
             result.rivals().stream()

@@ -21,7 +21,8 @@ import java.util.Map;
  * @param date when it was measured, as {@code 2026-11-22 07:10 UTC}
  * @param command what to type to repeat it
  * @param version Lanewise's version
- * @param quick whether it was a quick run, with one JVM a case and wider errors
+ * @param quick whether it was a quick run, with wider errors
+ * @param forks JVMs of each case
  * @param machine the machine
  * @param limits what the machine can do
  * @param peers each peer with its own description, or why it took no part
@@ -32,14 +33,18 @@ public record Report(
     String command,
     String version,
     boolean quick,
+    int forks,
     MachineFacts machine,
     MachineLimits limits,
     Map<String, String> peers,
     List<Result> results) {
 
-  /** The relative difference that is never called one. */
+  /**
+   * The relative difference that is never called one: what differs from one start of a JVM to the
+   * next is in no interval of one JVM, and hardly in one of few.
+   */
   public double floor() {
-    return quick ? 0.05 : 0.02;
+    return forks == 1 ? 0.05 : 0.02;
   }
 
   /** The report as JSON. */
@@ -49,6 +54,7 @@ public record Report(
     json.put("command", command);
     json.put("version", version);
     json.put("quick", quick);
+    json.put("forks", forks);
     json.put("machine", machineJson());
     json.put(
         "limits",
@@ -116,8 +122,8 @@ public record Report(
     row.put("error", result.speed().error());
     row.put("unit", result.cost().unit());
     row.put("nanosPerOperation", result.nanos().median());
-    row.put("fractionOfLimit", result.fractionOfLimit(limits));
-    row.put("disturbance", result.disturbance());
+    row.put("fractionOfLimit", result.limit() == null ? null : result.limit().median());
+    row.put("othersShare", result.surroundings().others());
     row.put("peer", rival == null ? null : rival.peer());
     row.put("ratio", rival == null ? null : rival.ratio().median());
     if (rival != null) {
@@ -171,6 +177,7 @@ public record Report(
         (String) json.get("command"),
         (String) json.get("version"),
         (Boolean) json.get("quick"),
+        ((Number) json.get("forks")).intValue(),
         new MachineFacts(
             (String) m.get("processor"),
             ((Number) m.get("cores")).intValue(),

@@ -1,5 +1,6 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.Workload.Pattern;
@@ -17,12 +18,14 @@ import java.util.Map;
  * @param threads threads of every contender
  * @param cost what an operation costs
  * @param nanos our time of an operation
+ * @param limit our speed as a fraction of what the machine's arithmetic or memory gave by turns
+ *     with us: 1 at the limit, above it when operands stay in the caches; null on another device
  * @param rivals the peers
- * @param disturbance share of the processors' time that others had while this was measured: the
- *     hypervisor's other guests and other programs; NaN where the system does not tell
- * @param peak the least arithmetic that all cores gave just before or after, in GFLOP/s
+ * @param surroundings what the machine was like meanwhile
  * @param warmUp our way to full speed: seconds since the JVM started, and nanoseconds of an
  *     operation then, by turns
+ * @param failures why peers took no part that should have
+ * @param breakdown where a step's time goes; null for a case of one operation
  */
 public record Result(
     String suite,
@@ -30,21 +33,18 @@ public record Result(
     int threads,
     Cost cost,
     Interval nanos,
+    Interval limit,
     List<Rival> rivals,
-    double disturbance,
-    double peak,
-    List<Double> warmUp) {
-
-  /** Below this part of its best arithmetic the machine is held to be disturbed from outside. */
-  public static final double SLOWED = 0.9;
-
-  /** Above this share of stolen time a result is marked. */
-  public static final double DISTURBED = 0.05;
+    Surroundings surroundings,
+    List<Double> warmUp,
+    List<String> failures,
+    Breakdown breakdown) {
 
   /** Keeps the lists unmodifiable. */
   public Result {
     rivals = List.copyOf(rivals);
     warmUp = List.copyOf(warmUp);
+    failures = List.copyOf(failures);
   }
 
   /** Our speed in the cost's unit. */
@@ -52,27 +52,14 @@ public record Result(
     return nanos.invert(cost.amount() * 1e9);
   }
 
-  /**
-   * Our speed as a fraction of what the machine allows.
-   *
-   * @param limits the machine's limits
-   * @return 1 at the limit; above it when operands stay in the caches
-   */
-  public double fractionOfLimit(MachineLimits limits) {
-    return cost.limitNanos(limits.of(threads)) / nanos.median();
-  }
-
   /** A name that tells cases apart. */
   public String name() {
     return task + " threads=" + threads;
   }
 
-  /**
-   * Whether the figures are doubtful, because others had much of the machine or because it was
-   * slower than at its best, as virtual machines are when their neighbours are busy.
-   */
+  /** Whether the figures are doubtful. */
   public boolean isDisturbed(MachineLimits limits) {
-    return disturbance > DISTURBED || peak < SLOWED * limits.all().fma().best();
+    return surroundings.isDisturbed(limits.all().fma().best());
   }
 
   Map<String, Object> toJson() {
@@ -86,10 +73,17 @@ public record Result(
     json.put("bytes", cost.bytes());
     json.put("pattern", cost.pattern().name());
     json.put("nanos", nanos.toJson());
+    json.put("limit", limit == null ? null : limit.toJson());
     json.put("rivals", rivals.stream().map(Rival::toJson).toList());
-    json.put("disturbance", disturbance);
-    json.put("peak", peak);
+    json.put("surroundings", surroundings.toJson());
     json.put("warmUp", warmUp);
+    if (!failures.isEmpty()) {
+      json.put("failures", failures);
+    }
+    if (breakdown != null) {
+      json.put("step", breakdown.nanos());
+      json.put("parts", breakdown.parts().stream().map(Result::part).toList());
+    }
     return json;
   }
 
@@ -102,7 +96,10 @@ public record Result(
     for (Object value : (List<?>) json.get("warmUp")) {
       warmUp.add(((Number) value).doubleValue());
     }
-    Object disturbance = json.get("disturbance");
+    List<String> failures = new ArrayList<>();
+    if (json.get("failures") instanceof List<?> list) {
+      list.forEach(text -> failures.add((String) text));
+    }
     return new Result(
         (String) json.get("suite"),
         Case.parse((String) json.get("case")),
@@ -114,10 +111,34 @@ public record Result(
             number(json, "bytes"),
             Pattern.valueOf((String) json.get("pattern"))),
         Interval.fromJson(json.get("nanos")),
+        json.get("limit") == null ? null : Interval.fromJson(json.get("limit")),
         rivals,
-        disturbance == null ? Double.NaN : ((Number) disturbance).doubleValue(),
-        number(json, "peak"),
-        warmUp);
+        Surroundings.fromJson((Map<?, ?>) json.get("surroundings")),
+        warmUp,
+        failures,
+        breakdown(json));
+  }
+
+  private static List<Object> part(Breakdown.Part part) {
+    return List.of(part.label(), part.calls(), part.nanos(), part.flops(), part.bytes());
+  }
+
+  private static Breakdown breakdown(Map<?, ?> json) {
+    if (!(json.get("parts") instanceof List<?> list)) {
+      return null;
+    }
+    List<Breakdown.Part> parts = new ArrayList<>();
+    for (Object element : list) {
+      List<?> part = (List<?>) element;
+      parts.add(
+          new Breakdown.Part(
+              (String) part.get(0),
+              ((Number) part.get(1)).longValue(),
+              ((Number) part.get(2)).doubleValue(),
+              ((Number) part.get(3)).doubleValue(),
+              ((Number) part.get(4)).doubleValue()));
+    }
+    return new Breakdown(number(json, "step"), parts);
   }
 
   private static double number(Map<?, ?> json, String key) {

@@ -1,5 +1,6 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.peers.Peers;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
@@ -12,6 +13,19 @@ import java.util.stream.Collectors;
 
 /** What a report says in a few words, for the page and for Markdown. */
 final class Summary {
+  /** How to read the tables. */
+  static final String KEY =
+      "Ratios are our speed divided by the peer's, with their intervals: ▲ Lanewise is faster, ▼ it"
+          + " is slower, ≈ the difference is within the noise. % of limit is our speed beside that"
+          + " of the machine's own arithmetic or memory, taken by turns; above 100 the caches"
+          + " help.";
+
+  /** Where the limits come from. */
+  static final String PROBES =
+      "Probes before, during and after the run, each of several windows: the best window is the"
+          + " limit; at its slowest is the least median of a probe, when neighbours had the"
+          + " machine.";
+
   private Summary() {}
 
   /** The few numbers at the head: ratios to each peer, over all cases it took part in. */
@@ -45,7 +59,8 @@ final class Summary {
       if (result.threads() == threads) {
         for (Rival rival : result.rivals()) {
           ratios
-              .computeIfAbsent(rival.peer() + ", " + result.suite(), k -> new ArrayList<>())
+              .computeIfAbsent(
+                  Peers.label(rival.peer()) + ", " + result.suite(), k -> new ArrayList<>())
               .add(rival.ratio().median());
         }
       }
@@ -64,8 +79,9 @@ final class Summary {
     if (disturbed.isEmpty()) {
       return Optional.empty();
     }
-    double most = disturbed.stream().mapToDouble(Result::disturbance).max().orElseThrow();
-    double least = disturbed.stream().mapToDouble(Result::peak).min().orElseThrow();
+    double most =
+        disturbed.stream().mapToDouble(r -> r.surroundings().others()).max().orElseThrow();
+    double least = disturbed.stream().mapToDouble(r -> r.surroundings().peak()).min().orElseThrow();
     return Optional.of(
         "The machine was busy in %d of %d cases, which are marked: other guests or programs had up"
                 .formatted(disturbed.size(), report.results().size())
@@ -97,9 +113,10 @@ final class Summary {
   /** How the figures came to be, in sentences. */
   static List<String> method(Report report) {
     String forks =
-        report.quick()
-            ? "one JVM for each case and seven iterations"
-            : "three JVMs for each case and ten iterations in each";
+        (report.forks() == 1 ? "one JVM" : report.forks() + " JVMs")
+            + " for each case and "
+            + (report.quick() ? "seven short" : "nine")
+            + " iterations in each";
     return List.of(
         "JMH, "
             + forks
@@ -111,7 +128,7 @@ final class Summary {
         "± is half the 95 % interval of the median, from order statistics. A ratio is our speed"
             + " divided by the peer's in the same iteration: above 1, Lanewise is faster. A ratio"
             + " is called faster or slower only if its whole interval is more than "
-            + (report.quick() ? "5" : "2")
+            + "%.0f".formatted(100 * report.floor())
             + " % from 1.");
   }
 }

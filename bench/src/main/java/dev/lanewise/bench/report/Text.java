@@ -3,13 +3,16 @@ package dev.lanewise.bench.report;
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload.Cost;
+import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
+import dev.lanewise.core.machine.MachineLimits.Rate;
 import dev.lanewise.core.machine.MachineLimits.Rates;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 import java.util.stream.Collectors;
 
 /** Lines for terminals and tables. */
@@ -39,19 +42,67 @@ public final class Text {
   }
 
   private static String rates(Rates r) {
-    return "%.0f GFLOP/s; read %.1f, copy %.1f, triad %.1f, update %.1f GB/s"
+    return "%s GFLOP/s; read %s, copy %s, triad %s, update %s GB/s"
         .formatted(
-            r.fma().best(), r.read().best(), r.copy().best(), r.triad().best(), r.update().best());
+            rate(r.fma()), rate(r.read()), rate(r.copy()), rate(r.triad()), rate(r.update()));
+  }
+
+  /** The best, and behind it what the machine gave at its slowest if that is much less. */
+  private static String rate(Rate rate) {
+    return rate.median() > 0.9 * rate.best()
+        ? number(rate.best())
+        : number(rate.best()) + " (at times " + number(rate.median()) + ")";
   }
 
   /** A case as people write it: {@code gemm 1024×2304×768 NT}. */
   public static String task(Case task) {
+    UnaryOperator<String> p = key -> task.params().get(key);
+    String name = task.operation();
+    return switch (name) {
+      case "gemm" ->
+          "gemm %s×%s×%s %s%s"
+              .formatted(
+                  p.apply("m"),
+                  p.apply("n"),
+                  p.apply("k"),
+                  task.word("layout", "NN"),
+                  task.params().containsKey("batch") ? ", batch " + p.apply("batch") : "");
+      case "linear" ->
+          "linear %s×%s→%s%s%s"
+              .formatted(
+                  p.apply("m"),
+                  p.apply("k"),
+                  p.apply("n"),
+                  task.word("epilogue", "none").equals("none") ? "" : " +" + p.apply("epilogue"),
+                  task.params().containsKey("weights") ? ", " + p.apply("weights") : "");
+      case "attention", "attentionBackward" ->
+          "%s %s×%s×%s×%s"
+              .formatted(
+                  name, p.apply("batch"), p.apply("heads"), p.apply("tokens"), p.apply("head"));
+      case "linearCrossEntropy" ->
+          "%s %s×%s→%s".formatted(name, p.apply("tokens"), p.apply("width"), p.apply("vocabulary"));
+      case "train" ->
+          "train %s, %s × %s tokens".formatted(model(task), p.apply("batch"), p.apply("tokens"));
+      case "generate" ->
+          "generate %s, %s + %s tokens".formatted(model(task), p.apply("tokens"), p.apply("new"));
+      default -> shape(task);
+    };
+  }
+
+  private static String model(Case task) {
+    boolean isGpt2 = task.number("width") == 768 && task.number("layers") == 12;
+    return isGpt2 && task.number("vocabulary") == 50257
+        ? "GPT-2 124M"
+        : "GPT %d×%d".formatted(task.number("layers"), task.number("width"));
+  }
+
+  private static String shape(Case task) {
     Map<String, String> p = task.params();
-    if (task.operation().equals("gemm")) {
-      String size =
-          "gemm %s×%s×%s %s"
-              .formatted(p.get("m"), p.get("n"), p.get("k"), p.getOrDefault("layout", "NN"));
-      return p.containsKey("batch") ? size + ", batch of " + p.get("batch") : size;
+    if (p.containsKey("rows")) {
+      return "%s %s×%s".formatted(task.operation(), p.get("rows"), p.get("cols"));
+    }
+    if (p.containsKey("count")) {
+      return "%s %.1f M".formatted(task.operation(), task.number("count") / 1e6);
     }
     return p.entrySet().stream()
         .map(e -> " " + e.getKey() + " " + e.getValue())
@@ -71,29 +122,28 @@ public final class Text {
    * @param rates the machine's rates for as many threads
    */
   public static List<String> breakdown(Breakdown breakdown, Cost cost, Rates rates) {
+    String format = "  %-34s %5s %9s %7s %8s %7s %6s";
     List<String> lines = new ArrayList<>();
-    lines.add(
-        "  %-34s %5s %9s %6s %8s %6s %6s %6s"
-            .formatted("operation", "calls", "ms", "% step", "GFLOP/s", "% peak", "GB/s", "% lim"));
-    for (Breakdown.Part part : breakdown.parts()) {
-      lines.add(
-          line(
-              part.label(),
-              Long.toString(part.calls()),
-              part.nanos(),
-              breakdown.nanos(),
-              part.flops(),
-              part.bytes(),
-              rates));
-    }
-    lines.add(line("between operations", "", breakdown.between(), breakdown.nanos(), 0, 0, rates));
-    double flops = breakdown.flops();
-    lines.add(line("all", "", breakdown.nanos(), breakdown.nanos(), flops, 0, rates));
+    lines.add(format.formatted("operation", "calls", "ms", "% step", "GFLOP/s", "% peak", "GB/s"));
+    parts(breakdown, rates).forEach(row -> lines.add(format.formatted(row.toArray())));
     lines.add("  %s %s".formatted(number(cost.speed(breakdown.nanos())), cost.unit()));
     return lines;
   }
 
-  private static String line(
+  /** The operations of a step, what is between them, and the whole. */
+  static List<List<String>> parts(Breakdown breakdown, Rates rates) {
+    List<List<String>> rows = new ArrayList<>();
+    double all = breakdown.nanos();
+    for (Breakdown.Part p : breakdown.parts()) {
+      rows.add(
+          part(p.label(), Long.toString(p.calls()), p.nanos(), all, p.flops(), p.bytes(), rates));
+    }
+    rows.add(part("between operations", "", Math.max(0, breakdown.between()), all, 0, 0, rates));
+    rows.add(part("all", "", all, all, breakdown.flops(), 0, rates));
+    return rows;
+  }
+
+  private static List<String> part(
       String label,
       String calls,
       double nanos,
@@ -101,17 +151,14 @@ public final class Text {
       double flops,
       double bytes,
       Rates rates) {
-    double limit = Math.max(flops / rates.fma().best(), bytes / rates.update().best());
-    return "  %-34s %5s %9.3f %6.1f %8s %6s %6s %6s"
-        .formatted(
-            label,
-            calls,
-            nanos / 1e6,
-            100 * nanos / all,
-            flops == 0 ? "" : "%.0f".formatted(flops / nanos),
-            flops == 0 ? "" : "%.1f".formatted(100 * flops / nanos / rates.fma().best()),
-            bytes == 0 ? "" : "%.1f".formatted(bytes / nanos),
-            bytes == 0 ? "" : "%.0f".formatted(100 * limit / nanos));
+    return List.of(
+        label,
+        calls,
+        "%.3f".formatted(nanos / 1e6),
+        "%.1f".formatted(100 * nanos / all),
+        flops == 0 ? "" : "%.0f".formatted(flops / nanos),
+        flops == 0 ? "" : "%.1f".formatted(100 * flops / nanos / rates.fma().best()),
+        bytes == 0 ? "" : "%.1f".formatted(bytes / nanos));
   }
 
   /** A number with about three digits. */
@@ -134,34 +181,48 @@ public final class Text {
   static String ratio(Interval ratio, double floor) {
     String verdict =
         switch (Rival.verdict(ratio, floor)) {
-          case FASTER -> "faster";
-          case SLOWER -> "slower";
-          case EVEN -> "no clear difference";
+          case FASTER -> "▲";
+          case SLOWER -> "▼";
+          case EVEN -> "≈";
         };
-    return "%.2f× (%.2f–%.2f), %s".formatted(ratio.median(), ratio.low(), ratio.high(), verdict);
+    return "%s %s× (%s–%s)"
+        .formatted(verdict, times(ratio.median()), times(ratio.low()), times(ratio.high()));
+  }
+
+  private static String times(double ratio) {
+    return ratio >= 9.95 ? "%.0f".formatted(ratio) : "%.2f".formatted(ratio);
+  }
+
+  /** {@code 97}, or nothing where there is no limit. */
+  static String percent(Interval limit) {
+    return limit == null ? "" : "%.0f".formatted(100 * limit.median());
   }
 
   /** What disturbed a result. */
   static String disturbance(Result result, Report report) {
-    return "others had %.0f %% of the cores, which gave %.0f %% of their best arithmetic"
+    Surroundings s = result.surroundings();
+    return "others had %.0f %% of the cores%s, which gave %.0f %% of their best arithmetic"
         .formatted(
-            100 * result.disturbance(), 100 * result.peak() / report.limits().all().fma().best());
+            100 * s.others(),
+            s.stolen() > 0.005 ? " (other guests %.0f %%)".formatted(100 * s.stolen()) : "",
+            100 * s.peak() / report.limits().all().fma().best());
   }
 
   /** A result in a line, for the terminal. */
   public static String result(Result result, Report report) {
     StringBuilder line =
         new StringBuilder(
-            "%s, %d thread%s: %s %s, %.0f %% of the limit"
+            "%s, %s: %s %s"
                 .formatted(
                     task(result.task()),
-                    result.threads(),
-                    result.threads() == 1 ? "" : "s",
+                    threads(result.threads()),
                     speed(result.speed()),
-                    result.cost().unit(),
-                    100 * result.fractionOfLimit(report.limits())));
+                    result.cost().unit()));
+    if (result.limit() != null) {
+      line.append(", %s %% of the limit".formatted(percent(result.limit())));
+    }
     for (Rival rival : result.rivals()) {
-      line.append("; %s %s".formatted(rival.peer(), ratio(rival, report.floor())));
+      line.append("; %s %s".formatted(Peers.label(rival.peer()), ratio(rival, report.floor())));
     }
     if (result.isDisturbed(report.limits())) {
       line.append("; machine was busy: " + disturbance(result, report));

@@ -45,6 +45,7 @@ public class GemmBenchmark extends ContestBenchmark {
     "gemm m=1 n=50257 k=768 layout=NT",
     "gemm m=4 n=50257 k=768 layout=NT",
     "gemm m=1021 n=1031 k=1019 layout=NN",
+    "gemm m=1021 n=3067 k=769 layout=NT",
   })
   public String task;
 

@@ -69,6 +69,11 @@ final class GemmWorkload implements Workload {
   }
 
   @Override
+  public Cost cost() {
+    return Workloads.cost(task);
+  }
+
+  @Override
   public long[] positions() {
     return positions;
   }

@@ -1,5 +1,6 @@
 package dev.lanewise.bench.suite;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
@@ -7,10 +8,11 @@ import org.openjdk.jmh.annotations.Param;
 
 /** Greedy text, one sequence with a cache of keys and values. */
 public class GenerateBenchmark extends ContestBenchmark {
-  /** The model, its prompt and how many tokens it adds. */
+  /** The model, its prompt and how many tokens it adds; one token more means reading the prompt. */
   @Param({
-    "generate layers=4 heads=4 width=256 vocabulary=4096 tokens=64 new=32",
+    "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=64 new=32",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1",
   })
   public String task;
 
@@ -20,5 +22,10 @@ public class GenerateBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected Breakdown breakdown() {
+    return Workloads.breakdown(Case.parse(task), 2_000_000_000L);
   }
 }

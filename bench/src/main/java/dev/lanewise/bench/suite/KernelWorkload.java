@@ -10,6 +10,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.function.LongToDoubleFunction;
 import java.util.function.LongUnaryOperator;
+import java.util.stream.LongStream;
 
 /** An operation over segments, put together from its parts by {@link Kernels}. */
 final class KernelWorkload implements Workload {
@@ -19,6 +20,7 @@ final class KernelWorkload implements Workload {
   private MemorySegment output;
   private LongUnaryOperator place = i -> i;
   private LongToDoubleFunction exact;
+  private double[] expected;
   private double relative;
   private double absolute;
   private Runnable run;
@@ -42,6 +44,11 @@ final class KernelWorkload implements Workload {
     return ids;
   }
 
+  /** Owner of the operands. */
+  Arena arena() {
+    return arena;
+  }
+
   MemorySegment zeros(long count) {
     return arena.allocate(count * Float.BYTES, 64);
   }
@@ -50,6 +57,14 @@ final class KernelWorkload implements Workload {
   KernelWorkload result(MemorySegment segment, long count) {
     output = segment;
     positions = Contest.spread(count);
+    return this;
+  }
+
+  /** As {@link #result(MemorySegment, long)}, where an exact element is dear. */
+  KernelWorkload result(MemorySegment segment, long count, int compared) {
+    output = segment;
+    positions =
+        LongStream.range(0, Math.min(compared, count)).map(i -> i * (count / compared)).toArray();
     return this;
   }
 
@@ -83,22 +98,26 @@ final class KernelWorkload implements Workload {
   }
 
   @Override
+  public Cost cost() {
+    return Workloads.cost(task);
+  }
+
+  @Override
   public long[] positions() {
     return positions;
   }
 
   @Override
   public double[] expected() {
-    double[] expected = new double[positions.length];
-    for (int i = 0; i < expected.length; i++) {
-      expected[i] = exact.applyAsDouble(positions[i]);
+    if (expected == null) {
+      expected = LongStream.of(positions).mapToDouble(exact).toArray();
     }
-    return expected;
+    return expected.clone();
   }
 
   @Override
   public double tolerance(int index) {
-    return absolute + relative * Math.abs(exact.applyAsDouble(positions[index]));
+    return absolute + relative * Math.abs(expected()[index]);
   }
 
   @Override

@@ -17,7 +17,10 @@ import dev.lanewise.simd.Gelu;
 import dev.lanewise.simd.Gemm;
 import dev.lanewise.simd.Indices;
 import dev.lanewise.simd.LayerNorm;
+import dev.lanewise.simd.LinearCrossEntropy;
 import dev.lanewise.simd.Matrix;
+import dev.lanewise.simd.PackedMatrix;
+import dev.lanewise.simd.Reduce;
 import dev.lanewise.simd.Softmax;
 import dev.lanewise.simd.VectorMath;
 import java.lang.foreign.MemorySegment;
@@ -32,6 +35,7 @@ import java.util.function.DoubleUnaryOperator;
 final class Kernels {
   private static final double SQRT_2_OVER_PI = Math.sqrt(2 / Math.PI);
   private static final double CUBIC = 0.044715;
+  private static final float HEAD_SCALE = 0.02f;
 
   private Kernels() {}
 
@@ -49,6 +53,8 @@ final class Kernels {
       case "layerNorm" -> layerNorm(task);
       case "layerNormBackward" -> layerNormBackward(task);
       case "crossEntropy" -> crossEntropy(task);
+      case "linearCrossEntropy" -> linearCrossEntropy(task);
+      case "sumOfSquares" -> sumOfSquares(task);
       case "attention" -> attention(task);
       case "attentionBackward" -> attentionBackward(task);
       case "embedding" -> embedding(task);
@@ -77,6 +83,15 @@ final class Kernels {
       case "layerNorm" -> matrix(c, 7, 2, Pattern.COPY);
       case "layerNormBackward" -> matrix(c, 13, 3, Pattern.TRIAD);
       case "crossEntropy" -> matrix(c, 16, 2, Pattern.UPDATE);
+      case "linearCrossEntropy" -> {
+        double tokens = c.number("tokens");
+        double width = c.number("width");
+        double vocabulary = c.number("vocabulary");
+        // Reads x and the weights, writes dx, adds to the weights' gradient
+        double bytes = 4 * (2 * tokens * width + 3 * vocabulary * width);
+        yield Cost.arithmetic(6 * tokens * width * vocabulary, bytes, Pattern.TRIAD);
+      }
+      case "sumOfSquares" -> vector(c, 2, 1, Pattern.READ);
       case "attention" -> attention(c, 2, 4);
       case "attentionBackward" -> attention(c, 5, 8);
       case "embedding" -> {
@@ -116,7 +131,10 @@ final class Kernels {
     String kind = c.word("epilogue", "bias");
     Matrix x = new Matrix(w.input((long) m * k, 1), m, k);
     Matrix weight = new Matrix(w.input((long) n * k, 2), n, k).transposed();
-    Epilogue epilogue = new Epilogue().bias(w.input(n, 3), 0);
+    Epilogue epilogue = new Epilogue();
+    if (!kind.equals("none")) {
+      epilogue.bias(w.input(n, 3), 0);
+    }
     if (kind.equals("gelu")) {
       epilogue.activation(Epilogue.Activation.GELU_TANH);
     } else if (kind.equals("residual")) {
@@ -125,14 +143,17 @@ final class Kernels {
     MemorySegment out = w.zeros((long) m * n);
     Matrix y = new Matrix(out, m, n);
     return w.result(out, (long) m * n)
-        .run(() -> Gemm.multiply(x, weight, y, epilogue))
+        .run(
+            c.word("weights", "plain").equals("packed")
+                ? multiply(x, PackedMatrix.of(w.arena(), weight), y, epilogue)
+                : () -> Gemm.multiply(x, weight, y, epilogue))
         .exact(
             1e-4,
             2e-5 * Math.sqrt(k),
             p -> {
               long i = p / n;
               long j = p % n;
-              double sum = Inputs.value(j, 3);
+              double sum = kind.equals("none") ? 0 : Inputs.value(j, 3);
               for (int q = 0; q < k; q++) {
                 sum += (double) Inputs.value(i * k + q, 1) * Inputs.value(j * k + q, 2);
               }
@@ -142,6 +163,10 @@ final class Kernels {
                 default -> sum;
               };
             });
+  }
+
+  private static Runnable multiply(Matrix x, PackedMatrix weight, Matrix y, Epilogue epilogue) {
+    return () -> Gemm.multiply(1, x, weight, 0, y, epilogue);
   }
 
   private static double gelu(double x) {
@@ -350,6 +375,79 @@ final class Kernels {
     for (long i = 0; i < count; i++) {
       segment.setAtIndex(JAVA_FLOAT, i, Inputs.value(i, operand));
     }
+  }
+
+  /** Head and loss of a model in one, with the gradients of both operands; dx is compared. */
+  private static Workload linearCrossEntropy(Case c) {
+    KernelWorkload w = new KernelWorkload(c);
+    int tokens = c.number("tokens");
+    int width = c.number("width");
+    int vocabulary = c.number("vocabulary");
+    Matrix x = new Matrix(w.input((long) tokens * width, 1), tokens, width);
+    MemorySegment weights = w.input((long) vocabulary * width, 2);
+    for (long i = 0; i < (long) vocabulary * width; i++) {
+      weights.setAtIndex(JAVA_FLOAT, i, Inputs.value(i, 2) * HEAD_SCALE);
+    }
+    Matrix head = new Matrix(weights, vocabulary, width);
+    Indices targets = Indices.ofInts(w.ids(tokens, 3, vocabulary), tokens);
+    MemorySegment losses = w.zeros(tokens);
+    MemorySegment out = w.zeros((long) tokens * width);
+    Matrix dx = new Matrix(out, tokens, width);
+    Matrix dHead = new Matrix(w.zeros((long) vocabulary * width), vocabulary, width);
+    return w.result(out, (long) tokens * width, 4)
+        .run(
+            () ->
+                LinearCrossEntropy.forwardBackward(
+                    x,
+                    head,
+                    targets,
+                    losses,
+                    null,
+                    dx,
+                    dHead,
+                    false,
+                    1,
+                    CrossEntropy.Options.DEFAULT))
+        .exact(
+            1e-3,
+            1e-8,
+            p -> {
+              long row = p / width;
+              double total = 0;
+              double sum = 0;
+              for (long j = 0; j < vocabulary; j++) {
+                double logit = 0;
+                for (int q = 0; q < width; q++) {
+                  float weight = Inputs.value(j * width + q, 2) * HEAD_SCALE;
+                  logit += (double) Inputs.value(row * width + q, 1) * weight;
+                }
+                double exponential = Math.exp(logit);
+                total += exponential;
+                sum += exponential * (Inputs.value(j * width + p % width, 2) * HEAD_SCALE);
+              }
+              long target = Inputs.below(row, 3, vocabulary);
+              float own = Inputs.value(target * width + p % width, 2) * HEAD_SCALE;
+              return (sum / total - own) / tokens;
+            });
+  }
+
+  private static Workload sumOfSquares(Case c) {
+    KernelWorkload w = new KernelWorkload(c);
+    long count = c.number("count");
+    MemorySegment x = w.input(count, 1);
+    MemorySegment out = w.zeros(1);
+    return w.result(out, 1)
+        .run(() -> out.setAtIndex(JAVA_FLOAT, 0, (float) Reduce.sumOfSquares(x, 0, count)))
+        .exact(
+            1e-5,
+            0,
+            p -> {
+              double sum = 0;
+              for (long i = 0; i < count; i++) {
+                sum += (double) Inputs.value(i, 1) * Inputs.value(i, 1);
+              }
+              return sum;
+            });
   }
 
   private static Workload attention(Case c) {

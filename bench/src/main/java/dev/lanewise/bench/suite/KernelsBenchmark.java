@@ -9,13 +9,16 @@ import org.openjdk.jmh.annotations.Param;
 public class KernelsBenchmark extends ContestBenchmark {
   /** The kernel. */
   @Param({
-    "linear m=1024 n=2304 k=768 epilogue=bias",
+    "linear m=1024 n=3072 k=768 epilogue=none",
+    "linear m=1024 n=3072 k=768 epilogue=none weights=packed",
+    "linear m=1024 n=3072 k=768 epilogue=bias",
     "linear m=1024 n=3072 k=768 epilogue=gelu",
     "linear m=1024 n=768 k=3072 epilogue=residual",
     "attention batch=4 tokens=256 heads=12 head=64",
     "attention batch=4 tokens=1024 heads=12 head=64",
     "attentionBackward batch=4 tokens=256 heads=12 head=64",
     "attentionBackward batch=4 tokens=1024 heads=12 head=64",
+    "linearCrossEntropy tokens=1024 width=768 vocabulary=50257",
     "crossEntropy rows=1024 cols=50257",
     "gelu rows=1024 cols=3072",
     "geluBackward rows=1024 cols=3072",
@@ -30,6 +33,7 @@ public class KernelsBenchmark extends ContestBenchmark {
     "embedding vocabulary=50257 width=768 tokens=1024",
     "dropout count=3145728",
     "adamW count=38597376",
+    "sumOfSquares count=38597376",
   })
   public String task;
 

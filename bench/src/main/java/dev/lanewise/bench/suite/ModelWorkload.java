@@ -102,6 +102,11 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
   }
 
   @Override
+  public Cost cost() {
+    return Workloads.cost(task);
+  }
+
+  @Override
   public long[] positions() {
     return trains ? new long[] {0} : new long[0];
   }

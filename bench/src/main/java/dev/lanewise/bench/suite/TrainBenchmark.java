@@ -1,5 +1,6 @@
 package dev.lanewise.bench.suite;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
@@ -23,5 +24,10 @@ public class TrainBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected Breakdown breakdown() {
+    return Workloads.breakdown(Case.parse(task), 2_000_000_000L);
   }
 }

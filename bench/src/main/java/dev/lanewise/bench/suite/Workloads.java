@@ -4,7 +4,10 @@ import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload;
 import dev.lanewise.bench.contest.Workload.Cost;
+import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.cuda.CudaBackend;
+import dev.lanewise.core.backend.cuda.Precision;
 
 /** Makes workloads from cases. */
 public final class Workloads {
@@ -21,7 +24,7 @@ public final class Workloads {
     Workload workload =
         switch (task.operation()) {
           case "gemm" -> new GemmWorkload(task);
-          case "train", "generate" -> new ModelWorkload(task, new CpuBackend());
+          case "train", "generate" -> new ModelWorkload(task, device(task));
           default -> Kernels.open(task);
         };
     return found(workload, task);
@@ -63,6 +66,15 @@ public final class Workloads {
    */
   public static Breakdown breakdown(Case task, long patience) {
     return Breakdown.of(new CpuBackend(), backend -> new ModelWorkload(task, backend), patience);
+  }
+
+  /** Whether a case runs on a GPU, for which the limits of processor and memory do not hold. */
+  public static boolean isOnGpu(Case task) {
+    return task.word("device", "cpu").equals("cuda");
+  }
+
+  private static Backend device(Case task) {
+    return isOnGpu(task) ? CudaBackend.open(Precision.BF16) : new CpuBackend();
   }
 
   private static <T> T found(T thing, Case task) {

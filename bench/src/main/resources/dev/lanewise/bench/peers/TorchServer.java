@@ -108,6 +108,9 @@ public final class TorchServer implements PeerServer.Library {
   }
 
   private static Supplier<Tensor> job(Case c) {
+    if (!c.word("device", "cpu").equals("cpu")) {
+      return null;
+    }
     return switch (c.operation()) {
       case "gemm" -> gemm(c);
       case "linear" -> linear(c);
@@ -247,6 +250,7 @@ public final class TorchServer implements PeerServer.Library {
     Tensor bias = floats(3, c.number("n"));
     Tensor add = floats(4, c.number("m"), c.number("n"));
     return switch (c.word("epilogue", "bias")) {
+      case "none" -> noGradient(() -> org.bytedeco.pytorch.global.torch.linear(x, w));
       case "gelu" -> noGradient(() -> gelu(line(x, w, bias), "tanh"));
       case "residual" -> noGradient(() -> line(x, w, bias).add(add));
       default -> noGradient(() -> line(x, w, bias));

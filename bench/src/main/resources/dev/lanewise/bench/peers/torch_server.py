@@ -1,16 +1,17 @@
 """Speaks for PyTorch: performs cases on request, one line a question, one line an answer."""
 
+import gc
 import math
+import os
+import socket
 import sys
+import threading
 import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-answers = sys.stdout
-sys.stdout = sys.stderr
 
 
 def mixed(count, operand):
@@ -63,7 +64,7 @@ class Gpt2(nn.Module):
     def forward(self, ids, cache=None):
         batch, length = ids.shape
         past = 0 if cache is None else cache["past"]
-        x = self.tokens(ids) + self.positions(torch.arange(past, past + length))
+        x = self.tokens(ids) + self.positions(torch.arange(past, past + length, device=ids.device))
         for i, block in enumerate(self.blocks):
             qkv = block["qkv"](block["norm1"](x)).view(batch, length, 3, self.heads, -1)
             q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -86,25 +87,30 @@ def model(c):
 
 
 def train(c):
-    net = model(c)
+    device = c.get("device", "cpu")
+    net = model(c).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4, weight_decay=0.1, fused=True)
-    ids = below(1, c["vocabulary"], c["batch"], c["tokens"])
-    targets = below(2, c["vocabulary"], c["batch"], c["tokens"])
-    autocast = c.get("precision") == "bf16"
+    ids = below(1, c["vocabulary"], c["batch"], c["tokens"]).to(device)
+    targets = below(2, c["vocabulary"], c["batch"], c["tokens"]).to(device)
+    mixed_precision = device == "cuda" or c.get("precision") == "bf16"
 
     def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed_precision):
             logits = net(ids)
             loss = F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
         return loss.detach().reshape(1)
 
     return step
 
 
 def generate(c):
+    if c.get("device", "cpu") != "cpu":
+        return None
     net = model(c).eval()
     heads, width = c["heads"], c["width"]
     new, prompt = c["new"], c["tokens"]
@@ -146,6 +152,7 @@ def job(operation, c):
         m, n, k = c["m"], c["n"], c["k"]
         x, w, bias, add = floats(1, m, k), floats(2, n, k), floats(3, n), floats(4, m, n)
         return {
+            "none": lambda: F.linear(x, w),
             "bias": lambda: F.linear(x, w, bias),
             "gelu": lambda: F.gelu(F.linear(x, w, bias), approximate="tanh"),
             "residual": lambda: F.linear(x, w, bias) + add,
@@ -159,6 +166,9 @@ def job(operation, c):
         x = floats(1, c["count"])
         x = x.abs() + 1e-3 if operation == "log" else x * 4
         return lambda: getattr(torch, operation)(x)
+    if operation == "sumOfSquares":
+        x = floats(1, c["count"])
+        return lambda: torch.linalg.vector_norm(x).square().reshape(1)
     if operation == "softmax":
         x = floats(1, c["rows"], c["cols"])
         return lambda: torch.softmax(x, 1)
@@ -238,15 +248,14 @@ def number(text):
         return text
 
 
-def say(line):
-    answers.write(line + "\n")
-    answers.flush()
-
-
-def main():
-    say("ready PyTorch " + torch.__version__ + ", glibc keeps freed memory")
+def converse(conversation):
     run = result = None
-    for line in sys.stdin:
+
+    def say(line):
+        conversation.write(line + "\n")
+        conversation.flush()
+
+    for line in conversation:
         words = line.split()
         try:
             if words[0] == "case":
@@ -269,6 +278,31 @@ def main():
                 say("error no such request: " + words[0])
         except Exception as e:  # every failure is an answer
             say("error " + type(e).__name__ + " " + str(e).replace("\n", " "))
+
+
+def end_with_input():
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main():
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    threading.Thread(target=end_with_input, daemon=True).start()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(os.environ["LANEWISE_PEER_SOCKET"])
+    server.listen(1)
+    memory = os.environ.get("LANEWISE_PEER_MEMORY", "")
+    answers.write("ready PyTorch " + torch.__version__ + memory + "\n")
+    answers.flush()
+    while True:
+        connection, _ = server.accept()
+        try:
+            with connection, connection.makefile("rw") as conversation:
+                converse(conversation)
+        except OSError:
+            pass  # whoever asked is gone; the next one may come
+        gc.collect()
 
 
 main()

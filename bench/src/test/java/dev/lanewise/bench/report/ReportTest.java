@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.Workload.Pattern;
@@ -45,14 +46,17 @@ class ReportTest {
         2,
         PRODUCT,
         ours,
+        new Interval(0.8, 0.78, 0.81, 30),
         List.of(
             new Rival(
                 "openblas",
                 new Interval(peerMillis * 1e6, peerMillis * 0.9e6, peerMillis * 1.1e6, 30),
                 new Interval(ratio, ratio - 0.01, ratio + 0.01, 30))),
-        disturbance,
-        peak,
-        List.of(0.4, 9e7, 0.5, 2e7, 0.6, 8e6, 0.8, 6e6, 1.2, 5e6));
+        new Surroundings(disturbance, 0, peak),
+        List.of(0.4, 9e7, 0.5, 2e7, 0.6, 8e6, 0.8, 6e6, 1.2, 5e6),
+        List.of(),
+        new Breakdown(
+            millis * 1e6, List.of(new Breakdown.Part("linear 768→2304", 12, 4e6, 3e9, 2e7))));
   }
 
   private static Report report(Result... results) {
@@ -61,6 +65,7 @@ class ReportTest {
         "./lanewise bench gemm",
         "0.1.0",
         false,
+        3,
         new MachineFacts(
             "Processor <X>", 2, List.of("L2 1024K"), 1L << 34, "Linux 6", true, "VM 25", 512),
         new MachineLimits(512, 2, rates(240), rates(480)),
@@ -73,7 +78,6 @@ class ReportTest {
     Report report = report(result(5, 5.5, 0, 480));
     Result result = report.results().getFirst();
     assertEquals(400, result.speed().median(), 1e-9);
-    assertEquals(400 / 480.0, result.fractionOfLimit(report.limits()), 1e-9);
     List<?> rows = (List<?>) Json.parse(report.toRows(), "rows");
     assertEquals(2, rows.size());
     Map<?, ?> alone = (Map<?, ?>) rows.get(0);

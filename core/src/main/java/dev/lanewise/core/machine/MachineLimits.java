@@ -23,20 +23,45 @@ public record MachineLimits(int vectorBits, int threads, Rates one, Rates all) {
    * @param triad {@code a = b + s * c} over such arrays
    * @param update {@code a = s * a + t} in place over such an array
    */
-  public record Rates(Rate fma, Rate read, Rate copy, Rate triad, Rate update) {}
+  public record Rates(Rate fma, Rate read, Rate copy, Rate triad, Rate update) {
+    private Rates with(Rates other) {
+      return new Rates(
+          fma.with(other.fma),
+          read.with(other.read),
+          copy.with(other.copy),
+          triad.with(other.triad),
+          update.with(other.update));
+    }
+  }
 
   /**
    * A rate over several windows of time.
    *
    * @param best the fastest window: the limit
-   * @param median the window in the middle: what the machine gave while it was measured
+   * @param median the window in the middle: what the machine gave while it was measured; of several
+   *     measurements the least, which tells how slow it got
    * @param unit {@code GFLOP/s} or {@code GB/s}, powers of ten
    */
   public record Rate(double best, double median, String unit) {
+    private Rate with(Rate other) {
+      return new Rate(Math.max(best, other.best), Math.min(median, other.median), unit);
+    }
+
     @Override
     public String toString() {
       return "%.1f %s (median %.1f)".formatted(best, unit, median);
     }
+  }
+
+  /**
+   * These limits and those that another measurement of the same machine found: a machine with
+   * neighbours is fast at one moment and slow at another.
+   *
+   * @param other limits of as many threads
+   * @return the best of both, and the least of both medians
+   */
+  public MachineLimits with(MachineLimits other) {
+    return new MachineLimits(vectorBits, threads, one.with(other.one), all.with(other.all));
   }
 
   /**

@@ -5,6 +5,7 @@ import static java.nio.ByteOrder.LITTLE_ENDIAN;
 import dev.lanewise.core.machine.MachineLimits.Rate;
 import dev.lanewise.core.machine.MachineLimits.Rates;
 import dev.lanewise.simd.Machine;
+import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -46,13 +47,21 @@ public final class MachineProbe {
   /** Bytes that a thread works on between two looks at the clock. */
   private static final long PIECE_BYTES = 1L << 20;
 
+  /**
+   * Bytes of a call of a loop: so few that calls are what the compiler counts. A loop that it
+   * replaces while it runs may keep its sums in objects for good.
+   */
+  private static final long BLOCK_BYTES = 1L << 17;
+
   private static final int WINDOWS = 7;
 
-  /** A loop that is slower than a vector each so many nanoseconds is not compiled yet. */
-  private static final double COMPILED = 4;
+  private static final int LITTLE_ROUNDS = 1024;
 
-  private static final long WARM_UP = 100_000_000L;
+  /** What that or a block takes: compiled always less, interpreted always more. */
+  private static final long LITTLE_NANOS = 15_000;
 
+  private static final int QUICK_CALLS = 20;
+  private static final long WARM_UP = 20_000_000L;
   private static final long PATIENCE = 5_000_000_000L;
 
   static {
@@ -176,12 +185,12 @@ public final class MachineProbe {
   }
 
   /**
-   * Sixteen chains of fused multiply-adds in registers; {@code MachineProbeCodeTest} reads the
-   * code.
+   * Sixteen chains of fused multiply-adds in registers. The operation is called on a vector that
+   * was made in the loop, here and below: the class of one that comes from the iteration before is
+   * not known to the compiler as soon as the JVM has loaded vectors of two widths; {@code
+   * MachineProbeCodeTest} reads the code.
    */
   static float fma(int rounds) {
-    FloatVector x = FloatVector.broadcast(F, 0.999999f);
-    FloatVector y = FloatVector.broadcast(F, 1e-9f);
     FloatVector c0 = FloatVector.broadcast(F, 1);
     FloatVector c1 = FloatVector.broadcast(F, 2);
     FloatVector c2 = FloatVector.broadcast(F, 3);
@@ -199,22 +208,25 @@ public final class MachineProbe {
     FloatVector c14 = FloatVector.broadcast(F, 15);
     FloatVector c15 = FloatVector.broadcast(F, 16);
     for (int i = 0; i < rounds; i++) {
-      c0 = c0.fma(x, y);
-      c1 = c1.fma(x, y);
-      c2 = c2.fma(x, y);
-      c3 = c3.fma(x, y);
-      c4 = c4.fma(x, y);
-      c5 = c5.fma(x, y);
-      c6 = c6.fma(x, y);
-      c7 = c7.fma(x, y);
-      c8 = c8.fma(x, y);
-      c9 = c9.fma(x, y);
-      c10 = c10.fma(x, y);
-      c11 = c11.fma(x, y);
-      c12 = c12.fma(x, y);
-      c13 = c13.fma(x, y);
-      c14 = c14.fma(x, y);
-      c15 = c15.fma(x, y);
+      // Made in the loop, which costs nothing: so the compiler knows its exact class
+      FloatVector x = FloatVector.broadcast(F, 0.999999f);
+      FloatVector y = FloatVector.broadcast(F, 1e-9f);
+      c0 = x.fma(c0, y);
+      c1 = x.fma(c1, y);
+      c2 = x.fma(c2, y);
+      c3 = x.fma(c3, y);
+      c4 = x.fma(c4, y);
+      c5 = x.fma(c5, y);
+      c6 = x.fma(c6, y);
+      c7 = x.fma(c7, y);
+      c8 = x.fma(c8, y);
+      c9 = x.fma(c9, y);
+      c10 = x.fma(c10, y);
+      c11 = x.fma(c11, y);
+      c12 = x.fma(c12, y);
+      c13 = x.fma(c13, y);
+      c14 = x.fma(c14, y);
+      c15 = x.fma(c15, y);
     }
     return c0.add(c1)
         .add(c2.add(c3))
@@ -223,18 +235,19 @@ public final class MachineProbe {
         .reduceLanes(VectorOperators.ADD);
   }
 
-  static float read(MemorySegment a, long from, long to) {
+  /** Sums by lanes into an array: sums that leave the loop as objects would be made in it, too. */
+  static void read(MemorySegment a, long from, long to, float[] sums) {
     FloatVector s0 = FloatVector.zero(F);
-    FloatVector s1 = s0;
-    FloatVector s2 = s0;
-    FloatVector s3 = s0;
+    FloatVector s1 = FloatVector.zero(F);
+    FloatVector s2 = FloatVector.zero(F);
+    FloatVector s3 = FloatVector.zero(F);
     for (long i = from; i < to; i += 4L * BYTES) {
-      s0 = s0.add(FloatVector.fromMemorySegment(F, a, i, LITTLE_ENDIAN));
-      s1 = s1.add(FloatVector.fromMemorySegment(F, a, i + BYTES, LITTLE_ENDIAN));
-      s2 = s2.add(FloatVector.fromMemorySegment(F, a, i + 2L * BYTES, LITTLE_ENDIAN));
-      s3 = s3.add(FloatVector.fromMemorySegment(F, a, i + 3L * BYTES, LITTLE_ENDIAN));
+      s0 = FloatVector.fromMemorySegment(F, a, i, LITTLE_ENDIAN).add(s0);
+      s1 = FloatVector.fromMemorySegment(F, a, i + BYTES, LITTLE_ENDIAN).add(s1);
+      s2 = FloatVector.fromMemorySegment(F, a, i + 2L * BYTES, LITTLE_ENDIAN).add(s2);
+      s3 = FloatVector.fromMemorySegment(F, a, i + 3L * BYTES, LITTLE_ENDIAN).add(s3);
     }
-    return s0.add(s1).add(s2.add(s3)).reduceLanes(VectorOperators.ADD);
+    s0.add(s1).add(s2.add(s3)).intoArray(sums, 0);
   }
 
   static void copy(MemorySegment a, MemorySegment b, long from, long to) {
@@ -262,11 +275,17 @@ public final class MachineProbe {
     }
   }
 
-  private enum Work {
+  /** What a loop does. */
+  public enum Work {
+    /** Fused multiply-adds in registers. */
     FMA(2),
+    /** Reads an array. */
     READ(1),
+    /** Copies an array to another. */
     COPY(2),
+    /** {@code a = b + s * c}. */
     TRIAD(3),
+    /** {@code a = s * a + t} in place. */
     UPDATE(2);
 
     /** Operations or bytes that count for a unit of progress. */
@@ -277,6 +296,62 @@ public final class MachineProbe {
     }
   }
 
+  /**
+   * One of the loops, to be run by turns with something else whose limit it is, on the threads of
+   * {@link Workers}. Driven by one thread at a time.
+   */
+  public static final class Loop implements AutoCloseable {
+    private final Work work;
+    private final Arena arena = Arena.ofShared();
+    private final List<Worker> workers = new ArrayList<>();
+    private final double[] rates;
+    private double last;
+
+    /**
+     * Makes the loop's arrays and runs it until it is compiled.
+     *
+     * @param work what it does
+     * @param threads number of threads
+     * @param megabytes of each array; several times the largest caches, or more is measured than
+     *     memory gives
+     */
+    public Loop(Work work, int threads, int megabytes) {
+      this.work = work;
+      rates = new double[threads];
+      long share =
+          work == Work.FMA
+              ? PIECE_BYTES
+              : Math.ceilDiv((long) megabytes << 20, threads * PIECE_BYTES) * PIECE_BYTES;
+      for (int t = 0; t < threads; t++) {
+        workers.add(new Worker(arena, share, work));
+      }
+      Workers.parallel(threads, t -> workers.get(t).warmUp(work));
+      rate(1_000_000);
+    }
+
+    /**
+     * Runs the loop for a while.
+     *
+     * @param nanos how long
+     * @return GFLOP/s or GB/s of all threads together
+     */
+    public double rate(long nanos) {
+      Workers.parallel(rates.length, t -> rates[t] = workers.get(t).window(work, nanos));
+      last = Arrays.stream(rates).sum();
+      return last;
+    }
+
+    /** What {@link #rate} returned last. */
+    public double lastRate() {
+      return last;
+    }
+
+    @Override
+    public void close() {
+      arena.close();
+    }
+  }
+
   /** A thread's arrays and results. */
   private static final class Worker {
     private final long bytes;
@@ -284,45 +359,62 @@ public final class MachineProbe {
     private final MemorySegment b;
     private final MemorySegment c;
     private final double[] rates = new double[WINDOWS];
+    private final float[] sums = new float[LANES];
+    private long place;
 
     @SuppressWarnings("UnusedVariable") // written, so that the reads before it cannot be left out
     private float sink;
 
     Worker(Arena arena, long bytes) {
+      this(arena, bytes, Work.TRIAD);
+    }
+
+    /** Makes only the arrays that are needed. */
+    Worker(Arena arena, long bytes, Work work) {
       this.bytes = bytes;
       a = arena.allocate(bytes, 4096);
-      b = arena.allocate(bytes, 4096);
-      c = arena.allocate(bytes, 4096);
+      b = work == Work.COPY || work == Work.TRIAD ? arena.allocate(bytes, 4096) : a;
+      c = work == Work.TRIAD ? arena.allocate(bytes, 4096) : a;
     }
 
     void measure(Work work, long window, CyclicBarrier barrier) {
-      // Compiled code is there long before this ends, and memory has been touched by its own thread
-      long start = System.nanoTime();
-      long done = 0;
-      double vectors = 0;
-      for (long now = start, before = start;
-          now - start < WARM_UP
-              || (work != Work.FMA && done < bytes)
-              || ((now - before) > COMPILED * vectors && now - start < PATIENCE); ) {
-        before = now;
-        long amount = piece(work, done % bytes);
-        done += amount;
-        vectors = (double) amount / (work == Work.FMA ? LANES : BYTES);
-        now = System.nanoTime();
-      }
+      warmUp(work);
       for (int i = 0; i < WINDOWS; i++) {
         await(barrier);
-        start = System.nanoTime();
-        long now = start;
-        double units = 0;
-        while (now - start < window) {
-          long amount = piece(work, done % bytes);
-          done += amount;
-          units += amount;
-          now = System.nanoTime();
-        }
-        rates[i] = units * work.weight / (now - start);
+        rates[i] = window(work, window);
       }
+    }
+
+    /** Compiled code is there before this ends, and memory was touched by its own thread. */
+    void warmUp(Work work) {
+      // Little at a time at first: compilers count calls, and interpreted vectors are very slow
+      long start = System.nanoTime();
+      int quick = 0;
+      for (long now = start; quick < QUICK_CALLS && now - start < PATIENCE; ) {
+        long before = now;
+        if (work == Work.FMA) {
+          sink += fma(LITTLE_ROUNDS);
+        } else {
+          run(work, 0, BLOCK_BYTES);
+        }
+        now = System.nanoTime();
+        quick = now - before < LITTLE_NANOS ? quick + 1 : 0;
+      }
+      for (long i = 0; work != Work.FMA && i < bytes; i += PIECE_BYTES) {
+        piece(work);
+      }
+      window(work, WARM_UP);
+    }
+
+    double window(Work work, long nanos) {
+      long start = System.nanoTime();
+      long now = start;
+      double units = 0;
+      while (now - start < nanos) {
+        units += piece(work);
+        now = System.nanoTime();
+      }
+      return units * work.weight / (now - start);
     }
 
     private static void await(CyclicBarrier barrier) {
@@ -333,20 +425,26 @@ public final class MachineProbe {
       }
     }
 
-    /** Works a while from a place in the arrays and returns how far it came. */
-    private long piece(Work work, long from) {
-      long to = from + PIECE_BYTES;
+    /** Works a while, in the arrays from where it stopped, and returns how much it did. */
+    private long piece(Work work) {
+      if (work == Work.FMA) {
+        sink += fma(FMA_ROUNDS);
+        return (long) FMA_ROUNDS * CHAINS * LANES;
+      }
+      for (long end = place + PIECE_BYTES; place < end; place += BLOCK_BYTES) {
+        run(work, place, place + BLOCK_BYTES);
+      }
+      place %= bytes;
+      return PIECE_BYTES;
+    }
+
+    private void run(Work work, long from, long to) {
       switch (work) {
-        case FMA -> {
-          sink += fma(FMA_ROUNDS);
-          return (long) FMA_ROUNDS * CHAINS * LANES;
-        }
-        case READ -> sink += read(a, from, to);
+        case READ -> read(a, from, to, sums);
         case COPY -> copy(a, b, from, to);
         case TRIAD -> triad(a, b, c, from, to);
-        case UPDATE -> update(a, from, to);
+        default -> update(a, from, to);
       }
-      return PIECE_BYTES;
     }
   }
 }
