@@ -4,6 +4,8 @@ import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.examples.Parity;
+import dev.lanewise.core.examples.TrainingParity;
+import dev.lanewise.core.report.Chart;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -23,10 +25,23 @@ import picocli.CommandLine.Spec;
           + " the",
       "printed one. Exit code 1 if any differs beyond what is allowed."
     },
-    footer = {"Examples:", "  lanewise parity", "  lanewise parity --json parity.json"})
+    footer = {
+      "Examples:",
+      "  lanewise parity",
+      "  lanewise parity --json parity.json",
+      "  lanewise parity --pictures docs/images"
+    })
 final class ParityCommand implements Subcommand {
+  private static final String TABLE = "  %-4s  %-44s  %-24s  %s%n";
+
   @Option(names = "--json", paramLabel = "FILE", description = "Write the comparisons as JSON.")
   private Path json;
+
+  @Option(
+      names = "--pictures",
+      paramLabel = "FOLDER",
+      description = "Write the loss curves of Lanewise and PyTorch there, as SVG.")
+  private Path pictures;
 
   @Option(
       names = "--device",
@@ -51,16 +66,17 @@ final class ParityCommand implements Subcommand {
               row -> {
                 if (!row.tutorial().equals(tutorial[0])) {
                   tutorial[0] = row.tutorial();
-                  out.printf("%n%s%n", tutorial[0]);
+                  out.printf("%n%s%n%n", tutorial[0]);
+                  out.printf(TABLE, "", "statement", "printed", "ours");
                 }
-                out.printf("  %s  %s%n", row.agrees() ? "ok  " : "DIFF", row.statement());
-                out.printf("          printed  %s%n", row.printed());
-                out.printf("          ours     %s%n", row.ours());
-                if (!row.allowed().isEmpty()) {
-                  out.printf("          allowed  %s%n", row.allowed());
-                }
+                print(out, row);
                 out.flush();
               });
+      if (pictures != null) {
+        List<TrainingParity.Curves> curves = TrainingParity.compare(backend);
+        write("parity-losses.svg", TrainingParity.picture(curves));
+        write("parity-distance.svg", TrainingParity.pictureOfDistance(curves));
+      }
     }
     long differ = rows.stream().filter(row -> !row.agrees()).count();
     out.printf("%n%d values, %d agree, %d differ%n", rows.size(), rows.size() - differ, differ);
@@ -79,5 +95,24 @@ final class ParityCommand implements Subcommand {
       AtomicFile.writeText(json, Json.writePretty(list) + "\n");
     }
     return differ == 0 ? 0 : 1;
+  }
+
+  /** One line of the table; values that are too wide for it stand beneath. */
+  private static void print(PrintWriter out, Parity.Row row) {
+    String verdict = row.agrees() ? "ok" : "DIFF";
+    if (row.printed().length() <= 24 && row.ours().length() <= 24) {
+      out.printf(TABLE, verdict, row.statement(), row.printed(), row.ours());
+    } else {
+      out.printf("  %-4s  %s%n", verdict, row.statement());
+      out.printf("        printed  %s%n", row.printed());
+      out.printf("        ours     %s%n", row.ours());
+    }
+    if (!row.allowed().isEmpty()) {
+      out.printf("        allowed: %s%n", row.allowed());
+    }
+  }
+
+  private void write(String name, Chart chart) {
+    AtomicFile.writeText(pictures.resolve(name), chart.standalone(880, 380));
   }
 }

@@ -7,6 +7,7 @@ import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
 import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import java.util.Arrays;
@@ -67,6 +68,7 @@ public final class Gpt124M {
   /**
    * What the model makes of two batches of three tokens.
    *
+   * @param shape of the probabilities
    * @param likeliest token that it would choose at each position
    * @param targetProbabilities probability of each target
    * @param logProbabilities their logarithms
@@ -75,6 +77,7 @@ public final class Gpt124M {
    * @param perplexity exponential of the negative mean log-probability
    */
   public record Judgement(
+      Shape shape,
       int[] likeliest,
       float[] targetProbabilities,
       float[] logProbabilities,
@@ -98,6 +101,7 @@ public final class Gpt124M {
     Tensor logs = chosen.log();
     float mean = logs.mean().item();
     return new Judgement(
+        probabilities.shape(),
         probabilities.argmax().toIntArray(),
         chosen.toArray(),
         logs.toArray(),

@@ -61,6 +61,21 @@ public final class MakemoreMlp {
     return nexts.length;
   }
 
+  /** The contexts of all examples, three letters each. */
+  public int[] contexts() {
+    return contexts.clone();
+  }
+
+  /** The letter that follows each context. */
+  public int[] nexts() {
+    return nexts.clone();
+  }
+
+  /** Table of letters, then weight and bias of both layers. */
+  public List<Tensor> parameters() {
+    return parameters;
+  }
+
   /** Loss of some examples. */
   public Tensor loss(Tensor x, Tensor y) {
     Tensor embedded = table.rows(x);

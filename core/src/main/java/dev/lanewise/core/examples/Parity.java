@@ -67,6 +67,7 @@ public final class Parity {
     parity.crossEntropyFromScratch();
     parity.languageModelingLoss();
     parity.makemore();
+    parity.training();
     return parity.rows;
   }
 
@@ -129,6 +130,10 @@ public final class Parity {
     return Arrays.toString(values);
   }
 
+  private static String encoded(Tokenizer tokenizer, String first, String second) {
+    return list(tokenizer.encode(first)) + ", " + list(tokenizer.encode(second));
+  }
+
   private void notebook() {
     tutorial = "GPT 124M notebook";
     try (Tape tape = new Tape(backend)) {
@@ -155,26 +160,21 @@ public final class Parity {
           "generate 'Every effort moves you', text",
           "Every effort moves you rentingetic minion cones477243 therepo expression syll",
           tokenizer.decode(effort));
-      int[] every = tokenizer.encode("Every effort moves you");
-      int[] really = tokenizer.encode("I really like chocolate");
       same(
           "inputs",
           "[16833, 3626, 6100], [40, 1107, 588]",
-          list(Arrays.copyOf(INPUTS, 3)) + ", " + list(Arrays.copyOfRange(INPUTS, 3, 6)));
+          encoded(tokenizer, "every effort moves", "I really like"));
       same(
           "targets",
           "[3626, 6100, 345], [1107, 588, 11311]",
-          list(Arrays.copyOf(TARGETS, 3)) + ", " + list(Arrays.copyOfRange(TARGETS, 3, 6)));
+          encoded(tokenizer, " effort moves you", " really like chocolate"));
       same("decode targets 1", " effort moves you", tokenizer.decode(Arrays.copyOf(TARGETS, 3)));
       same(
           "decode targets 2",
           " really like chocolate",
           tokenizer.decode(Arrays.copyOfRange(TARGETS, 3, 6)));
-      same(
-          "the targets are the tokenized texts",
-          "[6109, 3626, 6100, 345], [40, 1107, 588, 11311]",
-          list(every) + ", " + list(really));
       Gpt124M.Judgement judgement = gpt.judge(INPUTS, TARGETS);
+      same("shape of the probabilities", "[2, 3, 50257]", judgement.shape());
       same(
           "argmax of the probabilities",
           "[16657, 13866, 44376, 49906, 29669, 41751]",
@@ -371,6 +371,29 @@ public final class Parity {
     }
   }
 
+  private void training() {
+    tutorial = "training a tiny GPT";
+    for (TrainingParity.Curves curves : TrainingParity.compare(backend)) {
+      double[] torch = curves.torch();
+      double[] ours = curves.ours();
+      int last = torch.length - 1;
+      check(
+          switch (curves.model()) {
+            case TUTORIAL -> "200 steps, the tutorial's architecture, dropout 0.1";
+            case GPT2 -> "200 steps, GPT-2's architecture";
+          },
+          String.format(Locale.ROOT, "%.6f … %.6f", torch[0], torch[last]),
+          String.format(
+              Locale.ROOT, "%.6f … %.6f, at most %.0e apart", ours[0], ours[last], curves.apart()),
+          curves.apart() <= curves.allowed(),
+          String.format(
+              Locale.ROOT,
+              "%.0e: PyTorch in float32 is %.0e from PyTorch in float64",
+              curves.allowed(),
+              curves.rounding()));
+    }
+  }
+
   private static MakemoreMlp mlp(Tape tape, List<String> names) {
     return new MakemoreMlp(
         tape, names, new TorchGenerator(2147483647, TorchGenerator.Stream.VECTOR));
@@ -392,12 +415,12 @@ public final class Parity {
         String.format(Locale.ROOT, "%.0e relative: float32 against float64", tolerance));
   }
 
-  private static double[] numbers(Map<String, Object> golden, String name) {
+  static double[] numbers(Map<?, ?> golden, String name) {
     return ((List<?>) golden.get(name))
         .stream().mapToDouble(value -> ((Number) value).doubleValue()).toArray();
   }
 
-  private static String resource(String name) {
+  static String resource(String name) {
     try (InputStream in = Parity.class.getResourceAsStream(name)) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     } catch (IOException e) {

@@ -55,7 +55,7 @@ public final class AdamW implements AutoCloseable {
     this.tape = tape;
     this.backend = tape.backend();
     this.blocks = tape.parameters();
-    this.clip = tape.zeros(2);
+    this.clip = tape.tensor(new float[] {0, 1}, 2);
     this.norm = tape.over(Shape.of(), clip.data().slice(0, 1));
     for (ParameterBlock block : blocks) {
       gradients.add(block.gradient());
@@ -124,8 +124,8 @@ public final class AdamW implements AutoCloseable {
   }
 
   /**
-   * One update with the gradients as they are, times the last {@link #gradientNorm}'s clipping
-   * factor.
+   * One update with the gradients as they are, times the clipping factor of the last {@link
+   * #gradientNorm}, if there was one.
    *
    * @param learningRate learning rate of this step
    */

@@ -19,6 +19,21 @@ final class BoxMuller {
    * logf, cosf and sinf.
    */
   static void scalar(float[] x, int length, float mean, float std) {
+    standard(x, length);
+    for (int i = 0; i < length; i++) {
+      x[i] = x[i] * std + mean;
+    }
+  }
+
+  /** {@link #scalar} with one rounding in the last step. */
+  static void scalarFused(float[] x, int length, float mean, float std) {
+    standard(x, length);
+    for (int i = 0; i < length; i++) {
+      x[i] = Math.fma(x[i], std, mean);
+    }
+  }
+
+  private static void standard(float[] x, int length) {
     for (int block = 0; block < length; block += BLOCK) {
       for (int j = block; j < block + HALF; j++) {
         float radius = (float) Math.sqrt(-2f * CLibrary.log(1f - x[j]));
@@ -26,8 +41,8 @@ final class BoxMuller {
         long sinCos = CLibrary.sinCos(angle);
         float sin = Float.intBitsToFloat((int) (sinCos >> 32));
         float cos = Float.intBitsToFloat((int) sinCos);
-        x[j] = radius * cos * std + mean;
-        x[j + HALF] = radius * sin * std + mean;
+        x[j] = radius * cos;
+        x[j + HALF] = radius * sin;
       }
     }
   }

@@ -35,7 +35,13 @@ public final class TorchGenerator {
     /**
      * PyTorch's kernels for AVX2 and AVX-512: what it computes by itself on today's x86 machines.
      */
-    VECTOR(1);
+    VECTOR(1),
+
+    /**
+     * {@link #SCALAR} as PyTorch 2.13 has it, where a normal number's deviation and mean are
+     * applied with one rounding. Only numbers with a mean other than 0 differ, in the last bit.
+     */
+    SCALAR_FUSED(2);
 
     private final int code;
 
@@ -53,6 +59,9 @@ public final class TorchGenerator {
 
   /** Fewer elements than this are not worth a second thread. */
   private static final long PARALLEL = 1L << 16;
+
+  /** The largest uniform number below 1. */
+  private static final float LARGEST = 0x1.fffffep-1f;
 
   private static final long WIDE_RANGE = 1L << 28;
   private static final int STATE_BYTES = 32 + 4 * MersenneTwister.BLOCK;
@@ -228,7 +237,8 @@ public final class TorchGenerator {
 
   /**
    * Fills float32 elements with uniform numbers in [low, high), as {@code tensor.uniform_(low,
-   * high)}. The scalar stream rounds the product and the sum, the vector stream their fused form.
+   * high)}. The scalar streams round the product and the sum, the vector stream their fused form. A
+   * number that rounding would carry up to {@code high} becomes {@code low}, as in PyTorch 2.13.
    *
    * @throws IllegalArgumentException if a bound is not finite in float32 or high is below low
    */
@@ -240,7 +250,7 @@ public final class TorchGenerator {
       throw new IllegalArgumentException(
           "Uniform numbers need finite bounds, the lower first; got [" + low + ", " + high + ").");
     }
-    fill.run(stream == Stream.VECTOR ? Kind.UNIFORM_FUSED : Kind.UNIFORM, out, count, from, range);
+    fill.run(stream == Stream.VECTOR ? Kind.UNIFORM_FUSED : Kind.UNIFORM, out, count, low, high);
   }
 
   /** Fills float64 elements with uniform numbers in [0, 1), as {@code torch.rand} in float64. */
@@ -267,9 +277,8 @@ public final class TorchGenerator {
    * <p>Sixteen and more elements are transformed in blocks of sixteen; a rest draws the last
    * sixteen anew. Fewer elements come from {@link #nextNormal()}, one by one.
    *
-   * <p>When the mean is not 0, the scalar stream rounds the product and the sum, as PyTorch 1.13 to
-   * 2.7 do; 2.13 fuses them, which changes the last bit of a third of the numbers. The vector
-   * stream fuses them in all versions.
+   * <p>When the mean is not 0, {@link Stream#SCALAR} rounds the product with the deviation and the
+   * sum with the mean, as PyTorch 1.13 to 2.7 do; the other streams fuse them.
    *
    * @throws IllegalArgumentException if std is negative or not a number
    */
@@ -278,18 +287,28 @@ public final class TorchGenerator {
     requireDeviation(std);
     if (count < BoxMuller.BLOCK) {
       for (long i = 0; i < count; i++) {
-        out.set(FLOAT, i * Float.BYTES, (float) (nextNormal() * std + mean));
+        out.set(FLOAT, i * Float.BYTES, (float) nextNormal(mean, std));
       }
       return;
     }
     long rest = count % BoxMuller.BLOCK;
-    Kind kind = stream == Stream.VECTOR ? Kind.NORMAL_VECTOR : Kind.NORMAL_SCALAR;
+    Kind kind =
+        switch (stream) {
+          case SCALAR -> Kind.NORMAL_SCALAR;
+          case SCALAR_FUSED -> Kind.NORMAL_SCALAR_FUSED;
+          case VECTOR -> Kind.NORMAL_VECTOR;
+        };
     fill.run(kind, out, count - rest, (float) mean, (float) std);
     if (rest != 0) {
       engine.skip(rest);
       MemorySegment last = out.asSlice((count - BoxMuller.BLOCK) * Float.BYTES);
       fill.run(kind, last, BoxMuller.BLOCK, (float) mean, (float) std);
     }
+  }
+
+  private double nextNormal(double mean, double std) {
+    double normal = nextNormal();
+    return stream == Stream.VECTOR ? Math.fma(normal, std, mean) : normal * std + mean;
   }
 
   /**
@@ -303,7 +322,7 @@ public final class TorchGenerator {
     requireDeviation(std);
     if (count < BoxMuller.BLOCK) {
       for (long i = 0; i < count; i++) {
-        out.set(DOUBLE, i * Double.BYTES, nextNormal() * std + mean);
+        out.set(DOUBLE, i * Double.BYTES, nextNormal(mean, std));
       }
       return;
     }
@@ -326,8 +345,11 @@ public final class TorchGenerator {
     for (int i = 0; i < half; i++) {
       double radius = Math.sqrt(-2 * Math.log(1 - block[i]));
       double angle = 2 * Math.PI * block[i + half];
-      block[i] = radius * Math.cos(angle) * std + mean;
-      block[i + half] = radius * Math.sin(angle) * std + mean;
+      block[i] = radius * Math.cos(angle);
+      block[i + half] = radius * Math.sin(angle);
+    }
+    for (int i = 0; i < block.length; i++) {
+      block[i] = stream == Stream.SCALAR ? block[i] * std + mean : Math.fma(block[i], std, mean);
     }
     MemorySegment.copy(block, 0, out, DOUBLE, at * Double.BYTES, block.length);
   }
@@ -604,6 +626,7 @@ public final class TorchGenerator {
     UNIFORM(1),
     UNIFORM_FUSED(1),
     NORMAL_SCALAR(1),
+    NORMAL_SCALAR_FUSED(1),
     NORMAL_VECTOR(1),
     KEEP(2),
     /** Eight elements to a byte. */
@@ -645,20 +668,35 @@ public final class TorchGenerator {
         case UNIFORM -> scale(count, (float) a, (float) b);
         case UNIFORM_FUSED -> scaleFused(count, (float) a, (float) b);
         case NORMAL_SCALAR -> BoxMuller.scalar(numbers, count, (float) a, (float) b);
+        case NORMAL_SCALAR_FUSED -> BoxMuller.scalarFused(numbers, count, (float) a, (float) b);
         case NORMAL_VECTOR -> BoxMuller.vector(numbers, count, (float) a, (float) b);
         default -> throw new AssertionError(kind);
       }
     }
 
-    private void scale(int count, float from, float range) {
+    private void scale(int count, float low, float high) {
+      float range = high - low;
       for (int i = 0; i < count; i++) {
-        numbers[i] = numbers[i] * range + from;
+        numbers[i] = numbers[i] * range + low;
+      }
+      if (LARGEST * range + low == high) {
+        stayBelow(count, low, high);
       }
     }
 
-    private void scaleFused(int count, float from, float range) {
+    private void scaleFused(int count, float low, float high) {
+      float range = high - low;
       for (int i = 0; i < count; i++) {
-        numbers[i] = Math.fma(numbers[i], range, from);
+        numbers[i] = Math.fma(numbers[i], range, low);
+      }
+      if (Math.fma(LARGEST, range, low) == high) {
+        stayBelow(count, low, high);
+      }
+    }
+
+    private void stayBelow(int count, float low, float high) {
+      for (int i = 0; i < count; i++) {
+        numbers[i] = numbers[i] == high ? low : numbers[i];
       }
     }
 
