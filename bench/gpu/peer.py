@@ -101,6 +101,19 @@ def main():
     torch.set_float32_matmul_precision("high")
     if mode == "kernels":
         return kernels(folder, batch, steps, heads, width, context, vocabulary, device)
+    while True:
+        try:
+            return train(mode, folder, batch, steps, (layers, heads, width, context, vocabulary), device)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            print(f"PyTorch has no room for a batch of {batch}")
+        torch.cuda.empty_cache()
+        batch //= 2
+
+
+def train(mode, folder, batch, steps, sizes, device):
+    layers, heads, width, context, vocabulary = sizes
     tokens = numpy.fromfile(folder + "/tokens.bin", dtype=numpy.uint16)
     model = Gpt(layers, heads, width, context, vocabulary).to(device)
     if mode == "curve":
@@ -109,7 +122,8 @@ def main():
     plain = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=6e-4, betas=(0.9, 0.95), fused=device == "cuda")
-    run = torch.compile(model) if device == "cuda" else model
+    # The curve needs no speed, and compiling takes a minute.
+    run = torch.compile(model) if device == "cuda" and mode == "speed" else model
     source = batches(tokens, batch, context, device)
     losses, started, warm = [], None, 10 if mode == "speed" and device == "cuda" else 0
     for step in range(steps + warm):

@@ -30,7 +30,7 @@ struct Module {
 std::map<CUdeviceptr, Block> blocks;
 size_t total = (size_t)2 << 30, used;
 int devices = 1, initStatus, capability = 90, failLaunch;
-long launches;
+long launches, allocations, uploaded, downloaded, waits;
 thread_local CUcontext current;
 char context;
 const size_t PAGE = 4096;
@@ -56,7 +56,13 @@ EXPORT void standin_set(const char* what, long value) {
 }
 EXPORT long standin_get(const char* what) {
   std::string name = what;
-  return name == "blocks" ? (long)blocks.size() : name == "launches" ? launches : -1;
+  return name == "blocks"        ? (long)blocks.size()
+         : name == "launches"    ? launches
+         : name == "allocations" ? allocations
+         : name == "uploaded"    ? uploaded
+         : name == "downloaded"  ? downloaded
+         : name == "waits"       ? waits
+                                 : -1;
 }
 
 #define NEED_CONTEXT \
@@ -134,6 +140,7 @@ EXPORT CUresult cuMemAlloc(CUdeviceptr* out, size_t bytes) {
   mprotect(base + mapped - PAGE, PAGE, PROT_NONE);
   char* start = base + mapped - PAGE - rounded;
   memset(start, 0xff, rounded);
+  allocations++;
   *out = (CUdeviceptr)start;
   blocks[*out] = {base, mapped, rounded};
   used += bytes;
@@ -161,12 +168,14 @@ EXPORT CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes
   NEED_CONTEXT;
   if (!inside(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
   memcpy((void*)to, from, bytes);
+  uploaded += bytes;
   return CUDA_SUCCESS;
 }
 EXPORT CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream) {
   NEED_CONTEXT;
   if (!inside(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
   memcpy(to, (void*)from, bytes);
+  downloaded += bytes;
   return CUDA_SUCCESS;
 }
 EXPORT CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream) {
@@ -191,6 +200,7 @@ EXPORT CUresult cuStreamDestroy(CUstream stream) {
 }
 EXPORT CUresult cuStreamSynchronize(CUstream) {
   NEED_CONTEXT;
+  waits++;
   return CUDA_SUCCESS;
 }
 using Clock = std::chrono::steady_clock;

@@ -7,6 +7,7 @@ import dev.lanewise.core.backend.Broadcast;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.backend.Unary;
+import dev.lanewise.core.backend.cuda.Precision;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -57,6 +58,15 @@ public final class BackendCases {
     matrices();
     elements();
     optimizer();
+  }
+
+  /** Largest relative error that a precision explains. */
+  public static double allowed(Precision precision) {
+    return switch (precision) {
+      case FP32 -> 2e-5;
+      case TF32 -> 3e-3;
+      case BF16 -> 1e-2;
+    };
   }
 
   /**

@@ -113,8 +113,6 @@ public final class GpuMain {
 
   private boolean check(boolean small, String filter) {
     int failures = 0;
-    Map<Precision, Double> allowed =
-        Map.of(Precision.FP32, 2e-5, Precision.TF32, 3e-3, Precision.BF16, 1e-2);
     for (Precision precision : Precision.values()) {
       int[] counts = new int[2];
       double[] worst = new double[1];
@@ -126,7 +124,7 @@ public final class GpuMain {
             .run(
                 cuda,
                 cpu,
-                allowed.get(precision),
+                BackendCases.allowed(precision),
                 filter,
                 result -> {
                   counts[0]++;

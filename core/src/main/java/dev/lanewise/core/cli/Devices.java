@@ -3,6 +3,8 @@ package dev.lanewise.core.cli;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.backend.cuda.CudaBackend;
+import dev.lanewise.core.backend.cuda.CudaException;
+import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.simd.Workers;
@@ -11,7 +13,7 @@ import dev.lanewise.simd.Workers;
 final class Devices {
   private Devices() {}
 
-  static Backend open(String name, Integer threads) {
+  static Backend open(String name, Precision precision, Integer threads) {
     if (threads != null) {
       if (threads < 1) {
         throw new InputException("--threads must be at least 1, not " + threads + ".");
@@ -19,12 +21,35 @@ final class Devices {
       Workers.setThreads(threads);
     }
     return switch (name) {
-      // A GPU is used only where it is asked for, until the CUDA kernels have run on real ones.
-      case "auto", "cpu" -> new CpuBackend();
-      case "cuda" -> CudaBackend.open(Precision.BF16);
+      case "auto" -> automatic(precision);
+      case "cpu" -> new CpuBackend();
+      case "cuda" -> CudaBackend.open(precision);
       default ->
           throw new InputException(
               "There is no device '%s'; choose auto, cpu or cuda.".formatted(name));
     };
+  }
+
+  /** A GPU that agrees with the CPU, else the CPU, with a line about a GPU that is passed over. */
+  private static Backend automatic(Precision precision) {
+    if (!CudaProbe.driverAnswers()) {
+      return new CpuBackend();
+    }
+    CudaBackend gpu = null;
+    String fault;
+    try {
+      gpu = CudaBackend.open(precision);
+      fault = DeviceCheck.fault(gpu);
+    } catch (CudaException | InputException e) {
+      fault = e.getMessage();
+    }
+    if (fault == null) {
+      return gpu;
+    }
+    if (gpu != null) {
+      gpu.close();
+    }
+    System.err.println("Computing on the CPU, since the GPU cannot be used: " + fault);
+    return new CpuBackend();
   }
 }

@@ -14,6 +14,7 @@ import dev.lanewise.core.train.RunData;
 import java.nio.file.Path;
 import java.util.List;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
@@ -45,14 +46,7 @@ final class EvalCommand implements Subcommand {
       description = "Sequences of a forward pass. Default: ${DEFAULT-VALUE}.")
   private int batch = 8;
 
-  @Option(
-      names = "--device",
-      paramLabel = "KIND",
-      description = "auto, cpu or cuda. Default: ${DEFAULT-VALUE}.")
-  private String device = "auto";
-
-  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
-  private Integer threads;
+  @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
 
@@ -66,7 +60,7 @@ final class EvalCommand implements Subcommand {
     Tokenizer tokenizer = trained.run().tokenizer();
     RunData source = new RunData(data, null, tokenizer.name(), 0, false, false, 0);
     try (Dataset tokens = source.open(tokenizer, TrainCommand.cache(), Dataset.Progress.NONE);
-        Backend backend = Devices.open(device, threads);
+        Backend backend = device.open();
         Tape tape = new Tape(backend, true)) {
       TokenSequence all = tokens.train();
       Gpt model = trained.load(tape);

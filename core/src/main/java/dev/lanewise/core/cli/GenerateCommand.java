@@ -12,6 +12,7 @@ import dev.lanewise.core.train.RunFolder;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
@@ -71,14 +72,7 @@ final class GenerateCommand implements Subcommand {
   @Option(names = "--seed", paramLabel = "N", description = "Seed. Default: ${DEFAULT-VALUE}.")
   private long seed = 1337;
 
-  @Option(
-      names = "--device",
-      paramLabel = "KIND",
-      description = "auto, cpu or cuda. Default: ${DEFAULT-VALUE}.")
-  private String device = "auto";
-
-  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
-  private Integer threads;
+  @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
 
@@ -105,7 +99,7 @@ final class GenerateCommand implements Subcommand {
       throw new InputException("The prompt is empty; give at least one character.");
     }
     PrintWriter out = spec.commandLine().getOut();
-    try (Backend backend = Devices.open(device, threads);
+    try (Backend backend = device.open();
         Tape tape = new Tape(backend, true)) {
       Gpt model = trained.load(tape);
       TokenDecoder decoder = tokenizer.decoder();

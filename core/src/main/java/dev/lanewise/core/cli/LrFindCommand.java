@@ -81,7 +81,7 @@ final class LrFindCommand implements Subcommand {
     PrintWriter console = spec.commandLine().getOut();
     ConsoleProgress preparing = new ConsoleProgress();
     try (Dataset data = options.runData().open(null, TrainCommand.cache(), preparing::preparing);
-        Backend backend = Devices.open(options.device, options.threads);
+        Backend backend = options.device.open();
         Tape tape = new Tape(backend, true)) {
       preparing.prepared();
       TerminalProgress progress = TerminalProgress.on(System.out);

@@ -1,6 +1,7 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.examples.Parity;
@@ -59,7 +60,7 @@ final class ParityCommand implements Subcommand {
     PrintWriter out = spec.commandLine().getOut();
     List<Parity.Row> rows;
     String[] tutorial = {""};
-    try (Backend backend = Devices.open(device, threads)) {
+    try (Backend backend = Devices.open(device, Precision.FP32, threads)) {
       rows =
           Parity.run(
               backend,

@@ -79,7 +79,7 @@ final class TrainCommand implements Subcommand {
             : options.runData();
     ConsoleProgress progress = new ConsoleProgress();
     try (Dataset data = runData.open(tokenizer, cache(), progress::preparing);
-        Backend backend = Devices.open(options.device, options.threads)) {
+        Backend backend = options.device.open()) {
       progress.prepared();
       RunFolder.Description description = known;
       if (known == null) {

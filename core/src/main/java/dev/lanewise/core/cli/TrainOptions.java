@@ -15,6 +15,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** Options that decide model, data and run; those not given have the default job's values. */
@@ -155,14 +156,7 @@ final class TrainOptions {
       description = "Use the first batch in every step: a check that the model can learn.")
   boolean overfit;
 
-  @Option(
-      names = "--device",
-      paramLabel = "KIND",
-      description = "auto, cpu or cuda. Default: ${DEFAULT-VALUE}.")
-  String device = "auto";
-
-  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
-  Integer threads;
+  @Mixin DeviceOptions device = new DeviceOptions();
 
   /** Where the tokens come from. */
   RunData runData() {

@@ -16,7 +16,8 @@ import dev.lanewise.core.tensor.Tensor;
 /**
  * Memory that a training step takes, found by running one on a device that only counts.
  *
- * @param parameters bytes of parameters
+ * @param parameters bytes of parameters, and of the bfloat16 copy that a device in mixed precision
+ *     keeps of them
  * @param gradients bytes of their gradients
  * @param moments bytes of the optimiser's moments
  * @param activations bytes of activations and their gradients, at their peak
@@ -50,9 +51,10 @@ public record MemoryPlan(long parameters, long gradients, long moments, long act
         model.loss(ids, targets).backward();
         tape.setRecording(false);
         model.eval().loss(ids, targets);
-        long moments = 2 * parameters;
         optimizer.zeroGrad();
-        return new MemoryPlan(parameters, parameters, moments, tape.activationBytes());
+        long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
+        return new MemoryPlan(
+            parameters + copy, parameters, 2 * parameters, tape.activationBytes());
       }
     }
   }

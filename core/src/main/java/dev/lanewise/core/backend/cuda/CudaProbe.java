@@ -66,6 +66,15 @@ public final class CudaProbe {
     return describe().stream().allMatch(line -> line.found() || line.piece().equals("cuBLAS"));
   }
 
+  /** Whether there is a driver that sees a GPU, usable or not; says nothing of the libraries. */
+  public static boolean driverAnswers() {
+    try {
+      return Driver.open().deviceCount() > 0;
+    } catch (CudaUnavailableException | CudaException e) {
+      return false;
+    }
+  }
+
   private static void devices(Driver driver, List<Line> lines) {
     int count = driver.deviceCount();
     if (count == 0) {

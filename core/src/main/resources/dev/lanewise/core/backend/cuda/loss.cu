@@ -62,10 +62,11 @@ DEVICE Softmax blockMerge(Softmax s, Softmax* scratch) {
   return s;
 }
 
-// Each thread's share of a row; vectors where the row's stride allows aligned ones.
-DEVICE Softmax rowSoftmax(const T* x, int cols, bool vectors, float* logitSum) {
+// Each thread's share of a row, and of its mean if that is wanted; vectors where the row's stride
+// allows aligned ones.
+DEVICE Softmax rowSoftmax(const T* x, int cols, bool vectors, float* mean) {
   Softmax s = {-INFINITE, 0.0f};
-  float sum = 0.0f;
+  float sum = 0.0f, share = 1.0f / cols;  // a sum of huge logits would overflow
   int done = 0;
   if (vectors) {
     done = cols / VECTOR_SIZE * VECTOR_SIZE;
@@ -76,7 +77,7 @@ DEVICE Softmax rowSoftmax(const T* x, int cols, bool vectors, float* logitSum) {
 #pragma unroll
       for (int j = 0; j < VECTOR_SIZE; j++) {
         max = fmaxf(max, v.v[j]);
-        sum += v.v[j];
+        sum += v.v[j] * share;
       }
       if (max > s.max) {
         s.sum *= s.max == -INFINITE ? 1.0f : rowExp(s.max - max);
@@ -91,10 +92,10 @@ DEVICE Softmax rowSoftmax(const T* x, int cols, bool vectors, float* logitSum) {
   for (int c = done + threadIdx.x; c < cols; c += blockDim.x) {
     float v = toFloat(x[c]);
     include(s, v);
-    sum += v;
+    sum += v * share;
   }
-  if (logitSum != 0) {
-    *logitSum = sum;
+  if (mean != 0) {
+    *mean = sum;
   }
   return s;
 }
@@ -147,11 +148,13 @@ KERNEL __launch_bounds__(1024)
   s = blockMerge(s, scratch);
   // Differences from the largest logit first: their sum is exact where logits are huge.
   float logSum = logf(s.sum);
-  float sum = smoothing != 0.0f ? blockSum(own, sums) : 0.0f;
+  float mean = smoothing != 0.0f ? blockSum(own, sums) : 0.0f;
   if (threadIdx.x == 0) {
     float loss = logSum - (at - s.max);
     if (smoothing != 0.0f) {
-      loss = (1.0f - smoothing) * loss + smoothing * (logSum - (sum / cols - s.max));
+      // Of huge logits only the sum of both parts may fit a float.
+      double hard = logSum - ((double)at - s.max), even = logSum - ((double)mean - s.max);
+      loss = (float)((1.0 - smoothing) * hard + smoothing * even);
     }
     losses[row] = inside ? loss : __int_as_float(0x7fc00000);
   }

@@ -131,6 +131,24 @@ final class StandIn {
     }
   }
 
+  /**
+   * What the stand-in driver counts: blocks, launches, allocations, uploaded, downloaded, waits.
+   */
+  static long get(String what) {
+    try (Arena arena = Arena.ofConfined()) {
+      SymbolLookup driver =
+          SymbolLookup.libraryLookup(folder().resolve("libcuda.so.1"), Arena.global());
+      return (long)
+          Linker.nativeLinker()
+              .downcallHandle(
+                  driver.find("standin_get").orElseThrow(),
+                  FunctionDescriptor.of(ValueLayout.JAVA_LONG, ValueLayout.ADDRESS))
+              .invoke(arena.allocateFrom(what));
+    } catch (Throwable e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
   static void reset() {
     set("devices", 1);
     set("init", 0);

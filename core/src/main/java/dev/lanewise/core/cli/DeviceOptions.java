@@ -1,0 +1,51 @@
+package dev.lanewise.core.cli;
+
+import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.cuda.Precision;
+import dev.lanewise.core.base.InputException;
+import java.util.Arrays;
+import java.util.Locale;
+import java.util.stream.Collectors;
+import picocli.CommandLine.Option;
+
+/** Options of every command that computes: on what, in which precision, with how many threads. */
+final class DeviceOptions {
+  @Option(
+      names = "--device",
+      paramLabel = "KIND",
+      description = {
+        "auto, cpu or cuda; auto takes a GPU that is there and passes a short test.",
+        "Default: ${DEFAULT-VALUE}."
+      })
+  private String device = "auto";
+
+  @Option(
+      names = "--precision",
+      paramLabel = "KIND",
+      description = "What a GPU computes in: bf16, tf32 or fp32. Default: ${DEFAULT-VALUE}.")
+  private String precision = "bf16";
+
+  @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
+  private Integer threads;
+
+  /** Opens the device; warnings are for people. */
+  Backend open() {
+    return Devices.open(device, precision(precision), threads);
+  }
+
+  private static Precision precision(String name) {
+    return Arrays.stream(Precision.values())
+        .filter(value -> value.name().toLowerCase(Locale.ROOT).equals(name))
+        .findFirst()
+        .orElseThrow(
+            () ->
+                new InputException(
+                    Arrays.stream(Precision.values())
+                        .map(value -> value.name().toLowerCase(Locale.ROOT))
+                        .collect(
+                            Collectors.joining(
+                                ", ",
+                                "There is no precision '" + name + "'; choose one of ",
+                                "."))));
+  }
+}
