@@ -47,7 +47,11 @@ final class Devices {
       return gpu;
     }
     if (gpu != null) {
-      gpu.close();
+      try {
+        gpu.close();
+      } catch (CudaException e) {
+        // After a fault the driver refuses everything; the process needs the GPU no more.
+      }
     }
     System.err.println("Computing on the CPU, since the GPU cannot be used: " + fault);
     return new CpuBackend();

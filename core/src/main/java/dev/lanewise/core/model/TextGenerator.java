@@ -1,5 +1,7 @@
 package dev.lanewise.core.model;
 
+import dev.lanewise.core.backend.Buffer;
+import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
@@ -23,6 +25,10 @@ public final class TextGenerator {
   private final KvCache cache;
   private final int vocab;
   private final MemorySegment lastLogits;
+
+  /** The last logits in float32 where the device keeps activations in another type, else null. */
+  private final Tensor wideLogits;
+
   private final float[] logits;
 
   /**
@@ -57,6 +63,8 @@ public final class TextGenerator {
     this.vocab = model.config().vocabSize();
     this.cache = new KvCache(tape, model.config(), 1, model.config().contextLength());
     this.logits = new float[vocab];
+    boolean wide = tape.backend().activationType() == DType.FLOAT32;
+    this.wideLogits = wide ? null : tape.zeros(vocab);
     this.lastLogits = Arena.ofAuto().allocate((long) vocab * Float.BYTES, 64);
   }
 
@@ -121,7 +129,12 @@ public final class TextGenerator {
       Tensor out = model.forward(some, cache);
       at += part;
       if (at == to) {
-        tape.backend().download(out.data().slice((part - 1L) * vocab, vocab), lastLogits);
+        Buffer last = out.data().slice((part - 1L) * vocab, vocab);
+        if (wideLogits != null) {
+          tape.backend().copy(last, wideLogits.data());
+          last = wideLogits.data();
+        }
+        tape.backend().download(last, lastLogits);
         MemorySegment.copy(lastLogits, ValueLayout.JAVA_FLOAT, 0, logits, 0, vocab);
       }
     }

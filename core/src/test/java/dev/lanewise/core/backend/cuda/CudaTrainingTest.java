@@ -10,6 +10,7 @@ import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
+import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
@@ -24,6 +25,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -92,6 +94,16 @@ class CudaTrainingTest {
       return losses;
     }
 
+    int[] generate() {
+      return new TextGenerator(model)
+          .generate(
+              Arrays.copyOf(tokens, 4),
+              20,
+              new TextGenerator.Sampling(0.8, 50, 0.9),
+              new TorchGenerator(5),
+              token -> token >= 0 && token < VOCAB);
+    }
+
     Map<String, float[]> weights() {
       Map<String, float[]> weights = new TreeMap<>();
       model.namedParameters().forEach((name, tensor) -> weights.put(name, tensor.toArray()));
@@ -141,18 +153,22 @@ class CudaTrainingTest {
       expected = training.steps(10);
     }
     float[] first;
+    int[] text;
     Map<String, float[]> weights;
     try (CudaBackend backend = CudaBackend.open(precision);
         Training training = new Training(backend, 0)) {
       first = training.steps(10);
       weights = training.weights();
+      text = training.generate();
     }
     assertArrayEquals(expected, first, precision == Precision.BF16 ? 0.03f : 5e-4f);
     assertTrue(first[9] < first[0] - 0.5, "nothing was learned");
+    assertEquals(24, text.length);
     try (CudaBackend backend = CudaBackend.open(precision);
         Training training = new Training(backend, 0)) {
       assertArrayEquals(first, training.steps(10));
       training.weights().forEach((name, values) -> assertArrayEquals(weights.get(name), values));
+      assertArrayEquals(text, training.generate());
     }
   }
 

@@ -24,7 +24,7 @@ import java.util.stream.Stream;
  * them are skipped where g++ or the real {@code cuda.h} is missing.
  */
 @SuppressWarnings("restricted")
-final class StandIn {
+public final class StandIn {
   private static final Path SOURCES = Path.of("src", "test", "native").toAbsolutePath();
   private static Path folder;
 
@@ -92,12 +92,13 @@ final class StandIn {
   }
 
   /** Makes the bindings find the stand-in, and its kernels be kept beside it. */
-  static void use() {
+  public static void use() {
     System.setProperty(CudaLibraries.PATH_PROPERTY, folder().toString());
     System.setProperty(KernelCompiler.CACHE_PROPERTY, folder().resolve("cubin").toString());
   }
 
-  static void forget() {
+  /** Undoes {@link #use}. */
+  public static void forget() {
     System.clearProperty(CudaLibraries.PATH_PROPERTY);
     System.clearProperty(KernelCompiler.CACHE_PROPERTY);
   }
@@ -117,7 +118,7 @@ final class StandIn {
   }
 
   /** Changes what the stand-in driver pretends: devices, init, memory, capability, launch. */
-  static void set(String what, long value) {
+  public static void set(String what, long value) {
     try (Arena arena = Arena.ofConfined()) {
       SymbolLookup driver =
           SymbolLookup.libraryLookup(folder().resolve("libcuda.so.1"), Arena.global());
@@ -149,7 +150,8 @@ final class StandIn {
     }
   }
 
-  static void reset() {
+  /** Makes it a healthy GPU again. */
+  public static void reset() {
     set("devices", 1);
     set("init", 0);
     set("memory", 2L << 30);
