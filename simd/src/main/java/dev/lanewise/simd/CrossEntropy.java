@@ -132,7 +132,7 @@ public final class CrossEntropy {
     try (Call call = Call.take()) {
       operands(call, logits, targets, losses, lse, null, options);
       call.absent();
-      return run(call, options, CrossEntropy::forward);
+      return run(call, options, options.reduction(), CrossEntropy::forward);
     }
   }
 
@@ -181,7 +181,7 @@ public final class CrossEntropy {
       call.output("gradient", gradient);
       call.mayBeSame(GRADIENT, LOGITS);
       call.scalar[SCALE] = scale;
-      return run(call, options, CrossEntropy::forwardBackward);
+      return run(call, options, options.reduction(), CrossEntropy::forwardBackward);
     }
   }
 
@@ -226,7 +226,50 @@ public final class CrossEntropy {
       call.scalar[SCALE] = scale;
       call.rows = rows;
       call.cols = cols;
-      return run(call, options, CrossEntropy::forwardBackward);
+      return run(call, options, options.reduction(), CrossEntropy::forwardBackward);
+    }
+  }
+
+  /**
+   * Losses of some of a batch's rows, whose logits lie side by side from the start of a segment,
+   * and their gradient in place. Makes no objects.
+   *
+   * @param from first of the rows in targets, losses and lse
+   */
+  static void some(
+      MemorySegment logits,
+      int rows,
+      int cols,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      long from,
+      boolean hasGradient,
+      float scale,
+      Options options) {
+    try (Call call = Call.take()) {
+      call.input("logits", logits, 0, rows, cols, cols);
+      int indexBytes = targets.isLong() ? Long.BYTES : Integer.BYTES;
+      call.typed("targets", targets.segment(), targets.offset() + from, rows, indexBytes, false);
+      call.output("losses", losses, from, rows);
+      if (lse == null) {
+        call.absent();
+      } else {
+        call.output("lse", lse, from, rows);
+      }
+      call.absent();
+      weights(call, cols, options);
+      call.rows = rows;
+      call.cols = cols;
+      if (hasGradient) {
+        call.output("gradient", logits, 0, rows, cols, cols);
+        call.mayBeSame(GRADIENT, LOGITS);
+        call.scalar[SCALE] = scale;
+        run(call, options, Reduction.SUM, CrossEntropy::forwardBackward);
+      } else {
+        call.absent();
+        run(call, options, Reduction.SUM, CrossEntropy::forward);
+      }
     }
   }
 
@@ -265,7 +308,7 @@ public final class CrossEntropy {
     }
   }
 
-  private static float run(Call call, Options options, Call.Body body) {
+  private static float run(Call call, Options options, Reduction reduction, Call.Body body) {
     long rows = call.rows;
     long cols = call.cols;
     call.ignore = options.ignoreIndex();
@@ -276,7 +319,7 @@ public final class CrossEntropy {
     for (long row = 0; row < rows; row++) {
       weight += weight(call, row);
     }
-    boolean isMean = options.reduction() == Reduction.MEAN;
+    boolean isMean = reduction == Reduction.MEAN;
     if (isMean) {
       call.scalar[SCALE] = (float) (call.scalar[SCALE] / weight);
     }

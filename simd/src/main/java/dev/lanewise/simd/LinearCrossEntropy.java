@@ -91,7 +91,6 @@ public final class LinearCrossEntropy {
     int classes = w.rows();
     double weight = totalWeight(targets, options);
     boolean isMean = options.reduction() == CrossEntropy.Reduction.MEAN;
-    CrossEntropy.Options sum = options.withReduction(CrossEntropy.Reduction.SUM);
     boolean hasGradient = dx != null || dw != null;
     float rowScale = isMean ? (float) (scale / weight) : scale;
     if (dw != null && !accumulate && rows == 0) {
@@ -100,23 +99,32 @@ public final class LinearCrossEntropy {
     int chunk = chunkRows(rows, classes);
     try (Scratch scratch = Scratch.take(4L * chunk * classes + 64)) {
       for (int from = 0; from < rows; from += chunk) {
-        int to = Math.min(rows, from + chunk);
-        Matrix logits = new Matrix(scratch.segment, to - from, classes);
-        Matrix some = x.rows(from, to);
-        Gemm.multiply(some, w.transposed(), logits);
-        Indices aims = targets.slice(from, to);
-        MemorySegment loss = slice(losses, from, to);
-        MemorySegment sums = lse == null ? null : slice(lse, from, to);
-        if (!hasGradient) {
-          CrossEntropy.forward(logits, aims, loss, sums, sum);
-          continue;
-        }
-        CrossEntropy.forwardBackward(logits, aims, loss, sums, logits, rowScale, sum);
+        int some = Math.min(chunk, rows - from);
+        MemorySegment logits = scratch.segment;
+        Gemm.sgemm(
+            x.isTransposed(),
+            !w.isTransposed(),
+            some,
+            classes,
+            x.cols(),
+            1,
+            x.segment(),
+            rowAt(x, from),
+            x.stride(),
+            w.segment(),
+            w.offset(),
+            w.stride(),
+            0,
+            logits,
+            0,
+            classes);
+        CrossEntropy.some(
+            logits, some, classes, targets, losses, lse, from, hasGradient, rowScale, options);
         if (dx != null) {
-          Gemm.multiply(logits, w, dx.rows(from, to));
+          inputGradient(logits, some, w, dx, from);
         }
         if (dw != null) {
-          Gemm.multiply(1, logits.transposed(), some, from > 0 || accumulate ? 1 : 0, dw);
+          weightGradient(logits, some, x, from, from > 0 || accumulate ? 1 : 0, dw);
         }
       }
     }
@@ -127,15 +135,79 @@ public final class LinearCrossEntropy {
     return (float) (isMean ? loss / weight : loss);
   }
 
+  /** Rows of dx: gradients of the logits times w. */
+  private static void inputGradient(
+      MemorySegment gradients, int rows, Matrix w, Matrix dx, int from) {
+    if (dx.isTransposed()) {
+      Gemm.multiply(new Matrix(gradients, rows, w.rows()), w, dx.rows(from, from + rows));
+      return;
+    }
+    Gemm.sgemm(
+        false,
+        w.isTransposed(),
+        rows,
+        w.cols(),
+        w.rows(),
+        1,
+        gradients,
+        0,
+        w.rows(),
+        w.segment(),
+        w.offset(),
+        w.stride(),
+        0,
+        dx.segment(),
+        rowAt(dx, from),
+        dx.stride());
+  }
+
+  /** A part of dw: gradients of the logits, transposed, times rows of x. */
+  private static void weightGradient(
+      MemorySegment gradients, int rows, Matrix x, int from, float beta, Matrix dw) {
+    if (dw.isTransposed()) {
+      Matrix logits = new Matrix(gradients, rows, dw.rows());
+      Gemm.multiply(1, logits.transposed(), x.rows(from, from + rows), beta, dw);
+      return;
+    }
+    Gemm.sgemm(
+        true,
+        x.isTransposed(),
+        dw.rows(),
+        dw.cols(),
+        rows,
+        1,
+        gradients,
+        0,
+        dw.rows(),
+        x.segment(),
+        rowAt(x, from),
+        x.stride(),
+        beta,
+        dw.segment(),
+        dw.offset(),
+        dw.stride());
+  }
+
+  private static long rowAt(Matrix m, long row) {
+    return m.offset() + (m.isTransposed() ? row : row * m.stride());
+  }
+
+  /**
+   * The working memory of a call, which the process then keeps for others.
+   *
+   * @param rows rows of x
+   * @param classes rows of w
+   * @return bytes, at most about 72 million unless a single row takes more
+   */
+  public static long workingBytes(int rows, int classes) {
+    return 4L * chunkRows(rows, classes) * classes;
+  }
+
   /** Rows of a chunk: as few chunks as the memory allows, about equally large. */
   private static int chunkRows(int rows, int classes) {
     long most = Math.max(1, CHUNK_BYTES / (4L * Math.max(1, classes)));
     long chunks = Math.max(1, (rows + most - 1) / most);
     return (int) Math.max(1, (rows + chunks - 1) / chunks);
-  }
-
-  private static MemorySegment slice(MemorySegment floats, int from, int to) {
-    return floats.asSlice(4L * from, 4L * (to - from));
   }
 
   /** The sum of the weights of the rows that count. */

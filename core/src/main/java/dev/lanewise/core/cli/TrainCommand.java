@@ -6,6 +6,7 @@ import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.train.DefaultJob;
 import dev.lanewise.core.train.RunData;
 import dev.lanewise.core.train.RunFolder;
 import dev.lanewise.core.train.RunReports;
@@ -62,7 +63,8 @@ final class TrainCommand implements Subcommand {
   @Option(
       names = "--prompt",
       paramLabel = "TEXT",
-      description = "How samples begin. Default: a line break.")
+      description =
+          "How samples begin. Default: a line break, or the start of a class for the default text.")
   private String prompt;
 
   @Spec private CommandSpec spec;
@@ -84,7 +86,8 @@ final class TrainCommand implements Subcommand {
       RunFolder.Description description = known;
       if (known == null) {
         GptConfig model = options.model(data.tokenizer().vocabSize());
-        description = new RunFolder.Description(model, options.config(model), runData.toMap());
+        TrainConfig config = options.fitted(options.config(model), model, backend.activationType());
+        description = new RunFolder.Description(model, config, runData.toMap());
       } else if (options.steps != null) {
         description =
             new RunFolder.Description(
@@ -125,14 +128,19 @@ final class TrainCommand implements Subcommand {
           run.model().parameterCount());
       console.printf("Memory      %s%n", run.plan());
       console.printf(
-          "Run         %s, %,d steps of %,d tokens%n",
-          folder.path(), config.steps(), config.tokensPerStep());
+          "Run         %s, %,d steps of %,d tokens%s%n",
+          folder.path(),
+          config.steps(),
+          config.tokensPerStep(),
+          config.accumulate() == 1
+              ? ""
+              : " in %d passes of %d sequences".formatted(config.accumulate(), config.batch()));
       if (run.trainer().steps() > 0) {
         console.printf("Resumed     at step %,d%n", run.trainer().steps());
       }
       console.flush();
       progress.begin(config.steps(), run.trainer().steps());
-      String begin = prompt == null ? "\n" : prompt;
+      String begin = prompt != null ? prompt : DefaultJob.promptFor(description.data());
       listeners.add(new Sampler(run, progress, begin));
       try (Interrupts interrupts = new Interrupts(run.trainer()::stop)) {
         try {

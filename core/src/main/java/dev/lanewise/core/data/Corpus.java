@@ -42,12 +42,12 @@ public final class Corpus {
   private static final int LARGEST_PIECE = 1 << 26;
 
   private final List<Document> documents;
-  private final boolean dropLeadingComment;
+  private final boolean dropComments;
   private final String description;
 
-  private Corpus(List<Document> documents, boolean dropLeadingComment, String description) {
+  private Corpus(List<Document> documents, boolean dropComments, String description) {
     this.documents = documents;
-    this.dropLeadingComment = dropLeadingComment;
+    this.dropComments = dropComments;
     this.description = description;
   }
 
@@ -225,7 +225,7 @@ public final class Corpus {
     if (kept.isEmpty()) {
       throw new InputException("No file in " + description + " matches " + glob + ".");
     }
-    return new Corpus(kept, dropLeadingComment, description);
+    return new Corpus(kept, dropComments, description);
   }
 
   /**
@@ -241,7 +241,7 @@ public final class Corpus {
     for (int i = shuffled.size() - 1; i > 0; i--) {
       Collections.swap(shuffled, i, random.nextInt(i + 1));
     }
-    return new Corpus(shuffled, dropLeadingComment, description);
+    return new Corpus(shuffled, dropComments, description);
   }
 
   /**
@@ -260,16 +260,15 @@ public final class Corpus {
       }
       count++;
     }
-    return new Corpus(documents.subList(0, count), dropLeadingComment, description);
+    return new Corpus(documents.subList(0, count), dropComments, description);
   }
 
   /**
-   * Drops a C-style comment at the start of each document, which in source code is a licence that
-   * every file repeats.
+   * Leaves out the comments of source code, and the empty lines that they leave.
    *
-   * @return the corpus without them
+   * @return the corpus of code alone
    */
-  public Corpus withoutLeadingComments() {
+  public Corpus withoutComments() {
     return new Corpus(documents, true, description);
   }
 
@@ -350,6 +349,7 @@ public final class Corpus {
     long given = 0;
     int size = 0;
     boolean first = true;
+    CommentStripper stripper = dropComments ? new CommentStripper() : null;
     while (true) {
       int more = in.readNBytes(buffer, size, buffer.length - size);
       size += more;
@@ -386,13 +386,14 @@ public final class Corpus {
                         ? " (it looks like UTF-16)"
                         : ""));
       }
-      if (first && dropLeadingComment) {
-        start = afterComment(buffer, start, cut);
-      }
       first = false;
-      given += cut - start;
-      if (cut > start || ended && given > 0) {
-        reader.piece(Arrays.copyOfRange(buffer, start, cut), ended);
+      byte[] piece =
+          stripper == null
+              ? Arrays.copyOfRange(buffer, start, cut)
+              : stripper.strip(buffer, start, cut, ended);
+      given += piece.length;
+      if (piece.length > 0 || ended && given > 0) {
+        reader.piece(piece, ended);
       }
       if (ended) {
         return given;
@@ -439,26 +440,6 @@ public final class Corpus {
     return true;
   }
 
-  private static int afterComment(byte[] b, int from, int to) {
-    int i = from;
-    while (i < to && b[i] <= ' ' && b[i] >= 0) {
-      i++;
-    }
-    if (i + 3 >= to || b[i] != '/' || b[i + 1] != '*') {
-      return from;
-    }
-    for (i += 2; i + 1 < to; i++) {
-      if (b[i] == '*' && b[i + 1] == '/') {
-        i += 2;
-        while (i < to && b[i] <= ' ' && b[i] >= 0) {
-          i++;
-        }
-        return i;
-      }
-    }
-    return from;
-  }
-
   /**
    * A fingerprint of the documents' names and contents and of how they are selected and ordered.
    *
@@ -468,7 +449,7 @@ public final class Corpus {
   public String fingerprint() {
     try {
       MessageDigest digest = MessageDigest.getInstance("SHA-256");
-      digest.update((byte) (dropLeadingComment ? 1 : 0));
+      digest.update((byte) (dropComments ? 2 : 0));
       byte[] buffer = new byte[1 << 16];
       Path lastArchive = null;
       for (Document document : documents) {

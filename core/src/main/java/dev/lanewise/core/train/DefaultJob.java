@@ -1,10 +1,12 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.model.GptConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What is trained when nothing is asked for: a small GPT on the sources of the JDK that runs it, in
@@ -35,7 +37,18 @@ public final class DefaultJob {
           "This JDK came without its sources (lib/src.zip); name text to train on with --data.");
     }
     return new RunData(
-        List.of(Path.of(home)), "*.java", "bpe:1024", validation, true, false, TEXT_BYTES);
+        List.of(Path.of(home)), "*.java", "bpe:1024", validation, true, true, TEXT_BYTES);
+  }
+
+  /**
+   * How samples of a run begin when nobody says: with a line break, which most texts have, or, of
+   * code, with the start of a class.
+   *
+   * @param data the run's data, as {@link RunData#toMap} gives it
+   */
+  public static String promptFor(Map<String, Object> data) {
+    boolean isCode = RunData.fromFields(new JsonFields(data, "data")).dropComments();
+    return isCode ? "public class " : "\n";
   }
 
   /**
@@ -46,9 +59,9 @@ public final class DefaultJob {
   public static TrainConfig training(GptConfig model) {
     boolean small = model.channels() <= 512;
     double peak = small ? 1e-3 : 6e-4;
-    int batch = small ? 8 : 4;
+    int batch = small ? 12 : 4;
     return new TrainConfig(
-        small ? 1000 : 200,
+        small ? 800 : 200,
         batch,
         model.contextLength(),
         1,

@@ -21,7 +21,7 @@ import java.util.Map;
  * @param tokenizer kind of the tokenizer
  * @param validation share of the tokens to validate on
  * @param shuffle whether documents are put in random order
- * @param dropLicences whether a comment at the start of each document is left out
+ * @param dropComments whether the comments of source code are left out
  * @param limit most bytes of text to use; 0 for all
  */
 public record RunData(
@@ -30,7 +30,7 @@ public record RunData(
     String tokenizer,
     double validation,
     boolean shuffle,
-    boolean dropLicences,
+    boolean dropComments,
     long limit) {
 
   private static final long SHUFFLE_SEED = 20_250_916;
@@ -45,7 +45,7 @@ public record RunData(
     map.put("tokenizer", tokenizer);
     map.put("validation", validation);
     map.put("shuffle", shuffle);
-    map.put("dropLicences", dropLicences);
+    map.put("dropComments", dropComments);
     map.put("limit", limit);
     return map;
   }
@@ -61,7 +61,7 @@ public record RunData(
         fields.text("tokenizer"),
         fields.number("validation"),
         fields.flag("shuffle"),
-        fields.flag("dropLicences"),
+        fields.flag("dropComments"),
         fields.integer("limit"));
   }
 
@@ -87,8 +87,8 @@ public record RunData(
     if (limit > 0) {
       corpus = corpus.limit(limit);
     }
-    if (dropLicences) {
-      corpus = corpus.withoutLeadingComments();
+    if (dropComments) {
+      corpus = corpus.withoutComments();
     }
     return known != null
         ? Dataset.prepare(corpus, known, cache, validation, progress)

@@ -97,11 +97,20 @@ public record TrainConfig(
 
   /** The same run with another number of steps. */
   public TrainConfig withSteps(long count) {
+    return with(count, batch, accumulate);
+  }
+
+  /** The same run with other batches and another number of them for an update. */
+  public TrainConfig withBatch(int sequences, int passes) {
+    return with(steps, sequences, passes);
+  }
+
+  private TrainConfig with(long count, int sequences, int passes) {
     return new TrainConfig(
         count,
-        batch,
+        sequences,
         context,
-        accumulate,
+        passes,
         schedule,
         learningRate,
         minLearningRate,

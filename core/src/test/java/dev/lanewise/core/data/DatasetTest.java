@@ -123,13 +123,58 @@ class DatasetTest {
   }
 
   @Test
-  void leadingCommentsAreDropped() throws IOException {
-    file("d/A.java", "\n/*\n * Licence *\n */\n\npackage a; /* stays */");
-    file("d/B.java", "package b; /* stays */");
-    file("d/C.java", "/* never closed");
-    assertEquals(
-        "package a; /* stays */|package b; /* stays */|/* never closed|",
-        text(Corpus.of(folder.resolve("d")).withoutLeadingComments()));
+  void commentsOfCodeAreDropped() throws IOException {
+    String code =
+        """
+        /* Licence */
+
+        package a; // here
+
+        /**
+         * About A, "quoted and 'so.
+         */
+        class A {
+
+
+          String s = "http://x/* no \\" comment */"; /* gone */ char c = '"', d = '\\'';
+          String t = ""; int e = 6 / 2 /* * / **/ / 3;
+          String text = \"""
+              // stays \\\"""
+              /* and this */  \t
+
+              \"""; // gone
+          // gone
+        }
+        """;
+    String rest =
+        """
+        package a;
+
+        class A {
+
+          String s = "http://x/* no \\" comment */";  char c = '"', d = '\\'';
+          String t = ""; int e = 6 / 2  / 3;
+          String text = \"""
+              // stays \\\"""
+              /* and this */  \t
+
+              \""";
+        }
+        """;
+    file("d/A.java", code);
+    assertEquals(rest + "|", text(Corpus.of(folder.resolve("d")).withoutComments()));
+    byte[] bytes = code.getBytes(StandardCharsets.UTF_8);
+    CommentStripper stripper = new CommentStripper();
+    StringBuilder joined = new StringBuilder();
+    for (int i = 0; i < bytes.length; i++) {
+      byte[] piece = stripper.strip(bytes, i, i + 1, i == bytes.length - 1);
+      joined.append(new String(piece, StandardCharsets.UTF_8));
+    }
+    assertEquals(rest, joined.toString());
+    file("e/B.java", "a / b\n/* never closed");
+    assertEquals("a / b\n|", text(Corpus.of(folder.resolve("e")).withoutComments()));
+    file("f/C.java", "it's\nx // y");
+    assertEquals("it's\nx|", text(Corpus.of(folder.resolve("f")).withoutComments()));
   }
 
   @Test
