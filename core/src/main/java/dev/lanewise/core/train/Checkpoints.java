@@ -18,7 +18,7 @@ import dev.lanewise.core.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.MappedByteBuffer;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
@@ -316,12 +316,11 @@ public final class Checkpoints {
   private static String checksum(Path file) throws IOException {
     CRC32C crc = new CRC32C();
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-      long size = channel.size();
-      for (long at = 0; at < size; ) {
-        long part = Math.min(1 << 28, size - at);
-        MappedByteBuffer bytes = channel.map(FileChannel.MapMode.READ_ONLY, at, part);
-        crc.update(bytes);
-        at += part;
+      // Read, not mapped: the pages of a mapped file count as the process's memory.
+      ByteBuffer bytes = ByteBuffer.allocateDirect(1 << 20);
+      while (channel.read(bytes) >= 0) {
+        crc.update(bytes.flip());
+        bytes.clear();
       }
     }
     return "%08x".formatted(crc.getValue());
