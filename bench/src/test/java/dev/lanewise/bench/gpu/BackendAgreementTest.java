@@ -71,7 +71,8 @@ class BackendAgreementTest {
               cuda,
               cpu,
               BackendCases.allowed(precision),
-              "",
+              // To the stand-in, tf32 is float32: only what chooses between them is of interest.
+              precision == Precision.TF32 ? "linear" : "",
               result -> {
                 count[0]++;
                 if (!result.passed()) {
@@ -80,6 +81,7 @@ class BackendAgreementTest {
               });
     }
     assertEquals(List.of(), failures);
-    assertTrue(count[0] > 500, "only " + count[0] + " results");
+    int least = precision == Precision.TF32 ? 50 : 500;
+    assertTrue(count[0] >= least, "only " + count[0] + " results");
   }
 }

@@ -4,8 +4,11 @@ import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.function.IntToDoubleFunction;
+import java.util.function.Supplier;
+import java.util.stream.IntStream;
 
 /** makemore's multi-layer perceptron over the characters of names. */
 public final class MakemoreMlp {
@@ -76,34 +79,30 @@ public final class MakemoreMlp {
     return parameters;
   }
 
-  /** Loss of some examples. */
-  public Tensor loss(Tensor x, Tensor y) {
+  /** Loss of all examples. */
+  public double loss() {
+    return loss(all()).item();
+  }
+
+  private int[] all() {
+    return IntStream.range(0, examples()).toArray();
+  }
+
+  /** Loss of the examples chosen. */
+  private Tensor loss(int[] chosen) {
+    tape.reset();
+    Tensor x = tape.stepIds(rows(contexts, BLOCK, chosen), -1, BLOCK);
+    Tensor y = tape.stepIds(rows(nexts, 1, chosen), -1);
     Tensor embedded = table.rows(x);
     Tensor hidden = embedded.view(-1, 6).matmul(weight1).add(bias1).tanh();
     Tensor logits = hidden.matmul(weight2).add(bias2);
     return logits.crossEntropy(y);
   }
 
-  /** Loss of all examples. */
-  public double loss() {
-    tape.reset();
-    return loss(all(), allTargets()).item();
-  }
-
-  private Tensor all() {
-    return tape.stepIds(contexts, -1, BLOCK);
-  }
-
-  private Tensor allTargets() {
-    return tape.stepIds(nexts, -1);
-  }
-
-  private void update(Tensor loss, double learningRate) {
-    tape.zeroGrad();
-    loss.backward();
-    for (Tensor parameter : parameters) {
-      parameter.addInPlace((float) -learningRate, parameter.grad());
-    }
+  private static int[] rows(int[] matrix, int width, int[] chosen) {
+    return Arrays.stream(chosen)
+        .flatMap(row -> Arrays.stream(matrix, row * width, (row + 1) * width))
+        .toArray();
   }
 
   /**
@@ -114,14 +113,8 @@ public final class MakemoreMlp {
    * @return the loss before each update
    */
   public double[] descend(int steps, double learningRate) {
-    double[] losses = new double[steps];
-    for (int i = 0; i < steps; i++) {
-      tape.reset();
-      Tensor loss = loss(all(), allTargets());
-      losses[i] = loss.item();
-      update(loss, learningRate);
-    }
-    return losses;
+    int[] all = all();
+    return train(steps, i -> learningRate, () -> all);
   }
 
   /**
@@ -134,20 +127,27 @@ public final class MakemoreMlp {
    */
   public double[] minibatches(
       int steps, IntToDoubleFunction learningRate, TorchGenerator generator) {
-    double[] losses = new double[steps];
     int[] batch = new int[32];
-    int[] x = new int[32 * BLOCK];
-    int[] y = new int[32];
+    return train(
+        steps,
+        learningRate,
+        () -> {
+          generator.randint(batch, 0, examples());
+          return batch;
+        });
+  }
+
+  private double[] train(int steps, IntToDoubleFunction learningRate, Supplier<int[]> batches) {
+    double[] losses = new double[steps];
     for (int i = 0; i < steps; i++) {
-      generator.randint(batch, 0, nexts.length);
-      for (int j = 0; j < 32; j++) {
-        System.arraycopy(contexts, batch[j] * BLOCK, x, j * BLOCK, BLOCK);
-        y[j] = nexts[batch[j]];
-      }
-      tape.reset();
-      Tensor loss = loss(tape.stepIds(x, 32, BLOCK), tape.stepIds(y, 32));
+      Tensor loss = loss(batches.get());
       losses[i] = loss.item();
-      update(loss, learningRate.applyAsDouble(i));
+      tape.zeroGrad();
+      loss.backward();
+      float rate = (float) learningRate.applyAsDouble(i);
+      for (Tensor parameter : parameters) {
+        parameter.addInPlace(-rate, parameter.grad());
+      }
     }
     return losses;
   }

@@ -39,7 +39,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /** Steps of training on the stand-in GPU: what moves, what is allocated, what comes out. */
 class CudaTrainingTest {
   private static final int BATCH = 2;
-  private static final int CONTEXT = 64;
+  private static final int CONTEXT = 24;
   private static final int VOCAB = 97;
 
   @BeforeAll
@@ -65,7 +65,7 @@ class CudaTrainingTest {
     Training(Backend backend, double dropout) {
       TorchGenerator generator = new TorchGenerator(3);
       tape = new Tape(backend);
-      GptConfig config = GptConfig.gpt2(VOCAB, CONTEXT, 2, 2, 128).withDropout(dropout);
+      GptConfig config = GptConfig.gpt2(VOCAB, CONTEXT, 2, 1, 64).withDropout(dropout);
       model = new Gpt(tape, config, generator).train();
       GptInit.gpt2(model, generator);
       optimizer = new AdamW(tape, parameter -> parameter.shape().rank() == 2);
@@ -98,7 +98,7 @@ class CudaTrainingTest {
       return new TextGenerator(model)
           .generate(
               Arrays.copyOf(tokens, 4),
-              20,
+              6,
               new TextGenerator.Sampling(0.8, 50, 0.9),
               new TorchGenerator(5),
               token -> token >= 0 && token < VOCAB);
@@ -125,7 +125,7 @@ class CudaTrainingTest {
         Training training = new Training(backend, 0.1)) {
       training.steps(2);
       Map<String, Long> before = counts();
-      int steps = 3;
+      int steps = 2;
       training.steps(steps);
       Map<String, Long> after = counts();
       assertEquals(0, after.get("allocations") - before.get("allocations"), "allocations");
@@ -163,7 +163,7 @@ class CudaTrainingTest {
     }
     assertArrayEquals(expected, first, precision == Precision.BF16 ? 0.03f : 5e-4f);
     assertTrue(first[9] < first[0] - 0.5, "nothing was learned");
-    assertEquals(24, text.length);
+    assertEquals(10, text.length);
     try (CudaBackend backend = CudaBackend.open(precision);
         Training training = new Training(backend, 0)) {
       assertArrayEquals(first, training.steps(10));
@@ -230,7 +230,7 @@ class CudaTrainingTest {
       RunFolder run = new RunFolder(folder.resolve(name));
       try (Dataset data = source.open(null, folder.resolve("cache"), Dataset.Progress.NONE);
           Backend backend = device.get()) {
-        GptConfig model = GptConfig.gpt2(data.tokenizer().vocabSize(), 16, 2, 2, 128);
+        GptConfig model = GptConfig.gpt2(data.tokenizer().vocabSize(), 16, 1, 1, 64);
         RunFolder.Description description =
             new RunFolder.Description(model, config, source.toMap());
         try (TrainingRun training =
