@@ -114,7 +114,7 @@ final class TrainCommand implements Subcommand {
       console.printf("Device      %s%n", backend.description());
       console.printf(
           "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",
-          String.join(", ", names(description)),
+          description.source().pathNames(),
           data.train().length(),
           data.validation() == null ? 0 : data.validation().length(),
           data.tokenizer().name(),
@@ -140,7 +140,7 @@ final class TrainCommand implements Subcommand {
       }
       console.flush();
       progress.begin(config.steps(), run.trainer().steps());
-      String begin = prompt != null ? prompt : DefaultJob.promptFor(description.data());
+      String begin = prompt != null ? prompt : DefaultJob.promptFor(description.source());
       listeners.add(new Sampler(run, progress, begin));
       try (Interrupts interrupts = new Interrupts(run.trainer()::stop)) {
         try {
@@ -171,12 +171,6 @@ final class TrainCommand implements Subcommand {
     console.printf("Report      %s%n", run.folder().reportFile());
     console.printf(
         "Try         lanewise generate --from %s --prompt \"...\"%n", run.folder().path());
-  }
-
-  private static List<String> names(RunFolder.Description description) {
-    return RunData.fromFields(new JsonFields(description.data(), "data")).paths().stream()
-        .map(Path::toString)
-        .toList();
   }
 
   private static String indent(String text) {

@@ -1,12 +1,10 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.base.InputException;
-import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.model.GptConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 
 /**
  * What is trained when nothing is asked for: a small GPT on the sources of the JDK that runs it, in
@@ -44,11 +42,10 @@ public final class DefaultJob {
    * How samples of a run begin when nobody says: with a line break, which most texts have, or, of
    * code, with the start of a class.
    *
-   * @param data the run's data, as {@link RunData#toMap} gives it
+   * @param data the run's data
    */
-  public static String promptFor(Map<String, Object> data) {
-    boolean isCode = RunData.fromFields(new JsonFields(data, "data")).dropComments();
-    return isCode ? "public class " : "\n";
+  public static String promptFor(RunData data) {
+    return data.dropComments() ? "public class " : "\n";
   }
 
   /**

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /**
  * Where a run's tokens come from.
@@ -93,6 +94,11 @@ public record RunData(
     return known != null
         ? Dataset.prepare(corpus, known, cache, validation, progress)
         : Dataset.prepare(corpus, tokenizer, cache, validation, progress);
+  }
+
+  /** The paths, for people. */
+  public String pathNames() {
+    return paths.stream().map(Path::toString).collect(Collectors.joining(", "));
   }
 
   private Tokenizer tokenizerOfTokenFiles() {

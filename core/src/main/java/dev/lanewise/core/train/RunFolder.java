@@ -33,7 +33,12 @@ public record RunFolder(Path path) {
    * @param training the run
    * @param data where the tokens come from: names and values for people and for resuming
    */
-  public record Description(GptConfig model, TrainConfig training, Map<String, Object> data) {}
+  public record Description(GptConfig model, TrainConfig training, Map<String, Object> data) {
+    /** Where the tokens come from, as {@link RunData}. */
+    public RunData source() {
+      return RunData.fromFields(new JsonFields(data, "data"));
+    }
+  }
 
   /** The run's configuration. */
   public Path configFile() {

@@ -54,7 +54,7 @@ public final class RunReports {
                     model.heads(),
                     model.channels(),
                     training.context(),
-                    run.description().data().get("paths")))
+                    run.description().source().pathNames()))
         .vocabSize(model.vocabSize())
         .tokensPerStep(training.tokensPerStep())
         .samples(run.samples())
