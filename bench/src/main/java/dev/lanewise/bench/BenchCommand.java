@@ -58,7 +58,8 @@ import picocli.CommandLine.Spec;
       "  lanewise bench --quick",
       "  lanewise bench gemm --filter k=768 --report gemm.html",
       "  lanewise bench --from old.json --report old.html",
-      "  lanewise bench kernels --baseline old.json"
+      "  lanewise bench kernels --baseline old.json",
+      "  lanewise bench train --breakdown"
     })
 public final class BenchCommand implements Subcommand {
   private static final DateTimeFormatter STAMP =
@@ -74,7 +75,7 @@ public final class BenchCommand implements Subcommand {
 
   @Option(
       names = "--quick",
-      description = "A few cases in about a minute, with one JVM each and wider errors.")
+      description = "A few cases and the strongest peers in a minute or two, with wider errors.")
   private boolean quick;
 
   @Option(
@@ -119,7 +120,7 @@ public final class BenchCommand implements Subcommand {
         "Write the report as Markdown; between the comments <!-- performance --> and",
         "<!-- /performance --> if the file has them, of which the rest is kept."
       })
-  private Path markdown;
+  private List<Path> markdown = List.of();
 
   @Option(
       names = "--store",
@@ -282,7 +283,7 @@ public final class BenchCommand implements Subcommand {
         reports.stream().map(Report::limits).reduce(MachineLimits::with).orElseThrow();
     return new Report(
         first.date(),
-        first.command(),
+        String.join("\n", reports.stream().map(Report::command).distinct().toList()),
         first.version(),
         reports.stream().anyMatch(Report::quick),
         reports.stream().mapToInt(Report::forks).min().orElseThrow(),
@@ -426,7 +427,9 @@ public final class BenchCommand implements Subcommand {
   private List<String> wantedPeers(Suite suite) {
     List<String> wanted = new ArrayList<>();
     for (String name : suite.peers()) {
-      if (peers != null && !peers.contains(name)) {
+      boolean isWanted =
+          peers != null ? peers.contains(name) : !quick || suite.quickPeers().contains(name);
+      if (!isWanted) {
         continue;
       }
       Peer peer = Peers.find(name);
@@ -492,9 +495,9 @@ public final class BenchCommand implements Subcommand {
     if (html != null) {
       AtomicFile.writeText(html, HtmlReport.of(report, old));
     }
-    if (markdown != null) {
-      String before = Files.exists(markdown) ? Files.readString(markdown) : "";
-      AtomicFile.writeText(markdown, MarkdownReport.into(before, report));
+    for (Path file : markdown) {
+      String before = Files.exists(file) ? Files.readString(file) : "";
+      AtomicFile.writeText(file, MarkdownReport.into(before, report));
     }
   }
 }

@@ -5,6 +5,7 @@ import dev.lanewise.bench.contest.Contender;
 import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.ContestProfiler;
+import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.peers.Endpoint;
 import dev.lanewise.bench.report.Interval;
 import dev.lanewise.bench.report.Result;
@@ -39,6 +40,8 @@ import org.openjdk.jmh.runner.options.VerboseMode;
  * jars are not modules.
  */
 final class Runner {
+  private static final double LONG_FLOPS = 1e11;
+  private static final double LONG_BYTES = 8e9;
   private static final int CORES = Runtime.getRuntime().availableProcessors();
 
   private final boolean quick;
@@ -78,6 +81,10 @@ final class Runner {
     Path notes = folder.resolve("notes.txt");
     Path log = folder.resolve("jmh.log");
     Collection<RunResult> results;
+    // An iteration is a round at least, and a round of training steps can take half a minute
+    Cost cost = Workloads.cost(Case.parse(text));
+    boolean isLong = cost.flops() > LONG_FLOPS || cost.bytes() > LONG_BYTES;
+    int iterations = quick ? (isLong ? 3 : 7) : isLong ? 4 : 9;
     try {
       Files.deleteIfExists(notes);
       ChainedOptionsBuilder options =
@@ -87,9 +94,9 @@ final class Runner {
               .param("threads", Integer.toString(threads))
               .param("peers", String.join(",", peers.stream().map(Endpoint::name).toList()))
               .forks(forks)
-              .warmupIterations(1)
+              .warmupIterations(isLong ? 0 : 1)
               .warmupTime(TimeValue.milliseconds(100))
-              .measurementIterations(quick ? 7 : 9)
+              .measurementIterations(iterations)
               .measurementTime(TimeValue.milliseconds(quick ? 120 : 300))
               .addProfiler(ContestProfiler.class)
               .shouldFailOnError(true)
@@ -105,7 +112,7 @@ final class Runner {
                   "-XX:+AlwaysPreTouch",
                   "-D" + Contest.SLICE + "=" + (quick ? 8 : 12),
                   "-D" + Contest.SETTLE + "=" + (quick ? 600 : 1000),
-                  "-D" + ContestBenchmark.BREAKDOWN + "=" + (threads == CORES),
+                  "-D" + ContestBenchmark.BREAKDOWN + "=" + (threads == CORES && !quick),
                   "-D" + Endpoint.PROPERTY + "=" + Endpoint.write(peers),
                   "-D" + ContestProfiler.NOTES + "=" + notes.toAbsolutePath());
       options.jvmArgsAppend(compileCommands());

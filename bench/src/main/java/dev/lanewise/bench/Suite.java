@@ -11,6 +11,7 @@ import dev.lanewise.core.backend.cuda.Precision;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import java.util.Set;
 import org.openjdk.jmh.annotations.Param;
 
 /**
@@ -48,11 +49,14 @@ enum Suite {
   GENERATE(
       GenerateBenchmark.class,
       List.of("pytorch", "libtorch"),
-      "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=64 new=32"),
+      "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64"),
   GPU(
       GpuBenchmark.class,
       List.of("pytorch"),
       "train layers=6 heads=6 width=384 vocabulary=65 batch=64 tokens=256 device=cuda");
+
+  private static final Set<String> QUICK_PEERS =
+      Set.of("onednn", "openblas", "mkl", "pytorch", "libtorch");
 
   private final Class<? extends ContestBenchmark> benchmark;
   private final List<String> peers;
@@ -72,6 +76,11 @@ enum Suite {
   /** Peers that know operations of this suite. */
   List<String> peers() {
     return peers;
+  }
+
+  /** Peers of a quick run: the strongest. */
+  List<String> quickPeers() {
+    return peers.stream().filter(QUICK_PEERS::contains).toList();
   }
 
   /** The cases, as the benchmark's parameter lists them. */

@@ -34,8 +34,13 @@ public final class Contest implements AutoCloseable {
   private static final double MOST_WARM_UP = 5;
   private static final double STEADY = 1.15;
 
-  /** A contender that takes so many times as long as Lanewise is not asked in every round. */
+  /** A peer that takes so many times as long as Lanewise keeps the time that it had at first. */
   private static final double HOPELESS = 20;
+
+  /** The same for one that takes seconds. */
+  private static final double MUCH_SLOWER = 3;
+
+  private static final double LONG = 2e9;
 
   /** Half a settling time in which the best turn gained less than this ends the wait. */
   private static final double SETTLED = 0.97;
@@ -116,8 +121,11 @@ public final class Contest implements AutoCloseable {
       Turns turn = new Turns(peer);
       turn.estimate = peer.nanos(0, 1);
       verify(peer);
-      turn.estimate = warmUp(peer);
-      if (turn.estimate > Math.max(2e8, HOPELESS * ours)) {
+      if (turn.estimate < Math.max(LONG, HOPELESS * ours)) {
+        turn.estimate = warmUp(peer);
+      }
+      if (turn.estimate > Math.max(2e8, HOPELESS * ours)
+          || turn.estimate > Math.max(LONG, MUCH_SLOWER * ours)) {
         turn.hopeless = turn.estimate;
       }
       turns.add(turn);

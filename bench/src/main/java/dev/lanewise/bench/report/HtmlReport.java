@@ -24,6 +24,7 @@ public final class HtmlReport {
   private static final int NAMED_POINTS = 10;
 
   private static final int WARM_UP_LINES = 5;
+  private static final double COMPARABLE = 20;
 
   private final Report report;
   private final Page page;
@@ -161,10 +162,7 @@ public final class HtmlReport {
     double low = Math.min(0.1, DoubleStream.of(intensities).min().orElse(0.1));
     double high = Math.max(100, DoubleStream.of(intensities).max().orElse(100) * 1.5);
     XyChart chart =
-        new XyChart(
-                "Speed over operations for each byte, "
-                    + threads
-                    + (threads == 1 ? " thread" : " threads"))
+        new XyChart("Roofline, " + Text.threads(threads))
             .x("operations for each byte of operands")
             .logX()
             .y("GFLOP/s")
@@ -179,7 +177,7 @@ public final class HtmlReport {
     double slowPeak = rates.fma().median();
     double slowBandwidth = rates.update().median();
     if (slowPeak < 0.9 * peak || slowBandwidth < 0.9 * bandwidth) {
-      chart.line(
+      chart.dashed(
           "at its slowest",
           new double[] {low, slowPeak / slowBandwidth, high},
           new double[] {low * slowBandwidth, slowPeak, slowPeak});
@@ -214,7 +212,24 @@ public final class HtmlReport {
             .collect(
                 Collectors.groupingBy(
                     r -> r.cost().unit(), LinkedHashMap::new, Collectors.toList()));
-    byUnit.forEach((unit, results) -> bars(threads, unit, results));
+    byUnit.forEach((unit, all) -> scales(all).forEach(some -> bars(threads, unit, some)));
+  }
+
+  /** Results whose bars can be seen beside each other: none many times as long as another. */
+  private static List<List<Result>> scales(List<Result> results) {
+    List<List<Result>> scales = new ArrayList<>();
+    for (Result result : results) {
+      double speed = result.speed().median();
+      scales.stream()
+          .filter(
+              s ->
+                  s.stream()
+                      .mapToDouble(r -> r.speed().median())
+                      .allMatch(v -> v < COMPARABLE * speed && speed < COMPARABLE * v))
+          .findFirst()
+          .ifPresentOrElse(s -> s.add(result), () -> scales.add(new ArrayList<>(List.of(result))));
+    }
+    return scales;
   }
 
   private void bars(int threads, String unit, List<Result> results) {
@@ -230,7 +245,7 @@ public final class HtmlReport {
       }
     }
     BarChart chart =
-        new BarChart(threads + (threads == 1 ? " thread" : " threads"), unit)
+        new BarChart(unit + ", " + Text.threads(threads), unit)
             .categories(results.stream().map(r -> Text.task(r.task())).toArray(String[]::new))
             .series(
                 "Lanewise",

@@ -1,7 +1,10 @@
 package dev.lanewise.bench.report;
 
 import dev.lanewise.bench.peers.Peers;
+import dev.lanewise.core.machine.MachineLimits.Rate;
+import dev.lanewise.core.machine.MachineLimits.Rates;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
@@ -10,6 +13,9 @@ import java.util.Set;
 public final class MarkdownReport {
   private static final String START = "<!-- performance -->";
   private static final String END = "<!-- /performance -->";
+
+  /** Rows of a suite in the short form. */
+  private static final int ROWS = 7;
 
   private final Report report;
   private final StringBuilder out = new StringBuilder();
@@ -41,21 +47,28 @@ public final class MarkdownReport {
   private String whole() {
     line("# Performance");
     line("");
-    line("Measured on " + report.date() + " with `" + report.command() + "`.");
+    line("Measured on " + report.date() + " with");
+    line("");
+    line("```");
+    line(report.command());
+    line("```");
     line("");
     line(Text.machine(report.machine()) + ".");
     line("");
     limits();
     Summary.disturbed(report).ifPresent(note -> line(note + "\n"));
     means();
+    line(Summary.KEY);
+    line("");
     for (String suite : suites()) {
       line("## " + suite.substring(0, 1).toUpperCase(java.util.Locale.ROOT) + suite.substring(1));
       line("");
-      table(suite, Integer.MAX_VALUE);
+      table(suite);
+      breakdowns(suite);
     }
     line("## Peers");
     line("");
-    report.peers().forEach((name, text) -> line("- " + name + ": " + text));
+    report.peers().forEach((name, text) -> line("- " + Peers.label(name) + ": " + text));
     line("");
     line("## How it was measured");
     line("");
@@ -63,14 +76,57 @@ public final class MarkdownReport {
     return out.toString().stripTrailing() + "\n";
   }
 
+  /** The short form: what a reader of the README wants to know. */
   private String section() {
-    line("Measured on " + report.date() + ", " + Text.machine(report.machine()) + ".");
+    line("Measured on %s: %s.".formatted(report.date(), Text.machine(report.machine())));
+    Rates all = report.limits().all();
+    line(
+        "The machine gives %s GFLOP/s and reads %s to %s GB/s."
+            .formatted(
+                Text.number(all.fma().best()),
+                Text.number(all.read().median()),
+                Text.number(all.read().best())));
     line("");
-    means();
+    line("| " + report.limits().threads() + " threads | Lanewise | % of limit | against |");
+    line("| --- | ---: | ---: | --- |");
+    int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
     for (String suite : suites()) {
-      table(suite, 8);
+      List<Result> results =
+          report.results().stream()
+              .filter(r -> r.suite().equals(suite) && r.threads() == threads)
+              .toList();
+      int step = Math.ceilDiv(results.size(), ROWS);
+      for (int i = 0; i < results.size(); i += step) {
+        Result result = results.get(i);
+        line(
+            "| %s | %s %s | %s | %s |"
+                .formatted(
+                    Text.task(result.task()),
+                    Text.number(result.speed().median()),
+                    result.cost().unit(),
+                    Text.percent(result.limit()),
+                    against(result)));
+      }
     }
+    line("");
+    line(
+        "▲ Lanewise is faster, ▼ slower, ≈ no difference beyond noise; the fastest peer of each"
+            + " case.");
+    line("");
     return out.toString();
+  }
+
+  /** The fastest peer, and the one as installed that most people would have. */
+  private String against(Result result) {
+    List<String> said = new ArrayList<>();
+    result.rivals().stream()
+        .filter(r -> !r.peer().endsWith(Peers.AS_IS))
+        .min(Comparator.comparingDouble(r -> r.nanos().median()))
+        .ifPresent(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, report.floor())));
+    result.rivals().stream()
+        .filter(r -> r.peer().equals("pytorch" + Peers.AS_IS))
+        .forEach(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, report.floor())));
+    return String.join("; ", said);
   }
 
   private void line(String text) {
@@ -84,20 +140,30 @@ public final class MarkdownReport {
   }
 
   private void limits() {
-    line("| limit, measured | 1 core | " + report.limits().threads() + " cores |");
-    line("| --- | ---: | ---: |");
+    String cores = report.limits().threads() + " cores";
+    line("| limit, measured | 1 core | at its slowest | " + cores + " | at their slowest |");
+    line("| --- | ---: | ---: | ---: | ---: |");
     var one = report.limits().one();
     var all = report.limits().all();
-    limit("fused multiply-add, GFLOP/s", one.fma().best(), all.fma().best());
-    limit("read, GB/s", one.read().best(), all.read().best());
-    limit("copy, GB/s", one.copy().best(), all.copy().best());
-    limit("triad, GB/s", one.triad().best(), all.triad().best());
-    limit("update in place, GB/s", one.update().best(), all.update().best());
+    limit("fused multiply-add, GFLOP/s", one.fma(), all.fma());
+    limit("read, GB/s", one.read(), all.read());
+    limit("copy, GB/s", one.copy(), all.copy());
+    limit("triad, GB/s", one.triad(), all.triad());
+    limit("update in place, GB/s", one.update(), all.update());
+    line("");
+    line(Summary.PROBES);
     line("");
   }
 
-  private void limit(String name, double one, double all) {
-    line("| " + name + " | " + Text.number(one) + " | " + Text.number(all) + " |");
+  private void limit(String name, Rate one, Rate all) {
+    line(
+        "| %s | %s | %s | %s | %s |"
+            .formatted(
+                name,
+                Text.number(one.best()),
+                Text.number(one.median()),
+                Text.number(all.best()),
+                Text.number(all.median())));
   }
 
   private void means() {
@@ -114,19 +180,25 @@ public final class MarkdownReport {
     }
   }
 
-  private void table(String suite, int most) {
-    int threads =
-        report.results().stream()
-            .filter(r -> r.suite().equals(suite))
-            .mapToInt(Result::threads)
-            .max()
-            .orElse(1);
-    List<Result> all =
-        report.results().stream()
-            .filter(r -> r.suite().equals(suite))
-            .filter(r -> most == Integer.MAX_VALUE || r.threads() == threads)
-            .limit(most)
-            .toList();
+  /** The longest step of a suite, taken apart. */
+  private void breakdowns(String suite) {
+    report.results().stream()
+        .filter(r -> r.suite().equals(suite) && r.breakdown() != null)
+        .max(Comparator.comparingDouble(r -> r.breakdown().flops()))
+        .ifPresent(
+            r -> {
+              line("Where the time of a step goes, " + Text.task(r.task()) + ":");
+              line("");
+              line("| operation | calls | ms | % of step | GFLOP/s | % of peak | GB/s |");
+              line("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+              Text.parts(r.breakdown(), report.limits().of(r.threads()))
+                  .forEach(row -> line("| " + String.join(" | ", row) + " |"));
+              line("");
+            });
+  }
+
+  private void table(String suite) {
+    List<Result> all = report.results().stream().filter(r -> r.suite().equals(suite)).toList();
     Set<String> peers = new LinkedHashSet<>();
     all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
     line(

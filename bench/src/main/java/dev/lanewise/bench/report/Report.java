@@ -7,6 +7,8 @@ import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineLimits.Rate;
 import dev.lanewise.core.machine.MachineLimits.Rates;
 import java.io.IOException;
+import java.math.BigDecimal;
+import java.math.MathContext;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -38,6 +40,7 @@ public record Report(
     MachineLimits limits,
     Map<String, String> peers,
     List<Result> results) {
+  private static final MathContext DIGITS = new MathContext(6);
 
   /**
    * The relative difference that is never called one: what differs from one start of a JVM to the
@@ -69,7 +72,21 @@ public record Report(
             ratesJson(limits.all())));
     json.put("peers", peers);
     json.put("results", results.stream().map(Result::toJson).toList());
-    return Json.writePretty(json);
+    return Json.write(rounded(json));
+  }
+
+  /** Six digits are more than any measurement has, and keep stored reports small. */
+  private static Object rounded(Object value) {
+    return switch (value) {
+      case Double d when Double.isFinite(d) -> new BigDecimal(d).round(DIGITS).doubleValue();
+      case List<?> list -> list.stream().map(Report::rounded).toList();
+      case Map<?, ?> map -> {
+        Map<String, Object> copy = new LinkedHashMap<>();
+        map.forEach((k, v) -> copy.put((String) k, v == null ? null : rounded(v)));
+        yield copy;
+      }
+      default -> value;
+    };
   }
 
   private Map<String, Object> machineJson() {

@@ -26,29 +26,33 @@ final class Summary {
           + " limit; at its slowest is the least median of a probe, when neighbours had the"
           + " machine.";
 
+  private static final Set<String> STRONG = Set.of("onednn", "openblas", "pytorch", "libtorch");
+
   private Summary() {}
 
-  /** The few numbers at the head: ratios to each peer, over all cases it took part in. */
+  /** The few numbers at the head: ratios to the strongest peers, over all their cases. */
   static Map<String, String> figures(Report report) {
     Map<String, String> figures = new LinkedHashMap<>();
     int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
     report.results().stream()
         .filter(r -> r.threads() == threads && r.cost().unit().equals("GFLOP/s"))
+        .filter(r -> r.limit() != null)
         .max(Comparator.comparingDouble(r -> r.speed().median()))
         .ifPresent(
             r ->
                 figures.put(
-                    "fastest product or kernel, " + threads + " threads",
-                    "%.0f GFLOP/s, %.0f %% of peak"
-                        .formatted(
-                            r.speed().median(),
-                            100
-                                * r.cost().flops()
-                                / r.nanos().median()
-                                / report.limits().of(threads).fma().best())));
-    for (Map.Entry<String, Double> mean : means(report, threads).entrySet()) {
-      figures.put("speed ÷ " + mean.getKey(), "%.2f×".formatted(mean.getValue()));
-    }
+                    "fastest, %s, %s".formatted(Text.task(r.task()), Text.threads(threads)),
+                    "%.0f GFLOP/s, %s %% of peak"
+                        .formatted(r.speed().median(), Text.percent(r.limit()))));
+    means(report, threads)
+        .forEach(
+            (name, mean) -> {
+              boolean isStrong =
+                  STRONG.stream().anyMatch(p -> name.startsWith(Peers.label(p) + ","));
+              if (isStrong) {
+                figures.put("speed ÷ " + name, "%.2f×".formatted(mean));
+              }
+            });
     return figures;
   }
 
@@ -123,8 +127,10 @@ final class Summary {
             + ". Lanewise and the peers take turns of some milliseconds within an iteration; an"
             + " iteration counts with the median of its turns, a case with the median of its"
             + " iterations. Every peer has a process of its own, which is stopped while others have"
-            + " their turn, with the settings in which it is fastest. Each computes the right"
-            + " result before it is timed.",
+            + " their turn, with the settings in which it is fastest unless it is called as"
+            + " installed: OpenBLAS is told its kernels, PyTorch's malloc keeps what it has. A peer"
+            + " that takes many times as long is timed once, before the others. Each computes the"
+            + " right result before it is timed.",
         "± is half the 95 % interval of the median, from order statistics. A ratio is our speed"
             + " divided by the peer's in the same iteration: above 1, Lanewise is faster. A ratio"
             + " is called faster or slower only if its whole interval is more than "

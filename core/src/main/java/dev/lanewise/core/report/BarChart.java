@@ -18,6 +18,12 @@ public final class BarChart implements Chart {
   private static final int BAR = 14;
   private static final int GAP = 12;
 
+  /** Height of a name that stands above its bars. */
+  private static final int NAME = 17;
+
+  /** Some systems' sans-serif is so much wider than the usual one. */
+  private static final double WIDEST_FONT = 1.1;
+
   private record Series(String name, double[] values, double[] errors) {}
 
   private record Mark(double at, String label) {}
@@ -81,6 +87,11 @@ public final class BarChart implements Chart {
     return 96 + categories.size() * (series.size() * BAR + GAP);
   }
 
+  /** The same where names stand above their bars, for want of room beside them. */
+  public int narrowHeight() {
+    return naturalHeight() + 20 + categories.size() * NAME;
+  }
+
   @Override
   public String inline(int width, int height, String type) {
     return draw(width, height).inline(type, "");
@@ -111,7 +122,8 @@ public final class BarChart implements Chart {
     }
     Axis axis = Axis.of(0, highest == 0 ? 1 : highest, 0, Double.NaN, false, false);
     double names = categories.stream().mapToDouble(Svg::textWidth).max().orElse(0);
-    svg.left = Math.min(names + 10, width * 0.45);
+    boolean isAbove = names * WIDEST_FONT + 10 > width * 0.4;
+    svg.left = isAbove ? 5 : names * WIDEST_FONT + 10;
     svg.right = width - 10.0 - Svg.textWidth("0.000k");
     svg.bottom = height - 40.0;
     if (!marks.isEmpty()) {
@@ -130,19 +142,19 @@ public final class BarChart implements Chart {
       svg.text(x, svg.top - 8, null, "middle", mark.label);
     }
     double group = (svg.bottom - svg.top) / Math.max(1, categories.size());
-    double bar = Math.min(22, (group - Math.min(GAP, group / 4)) / Math.max(1, series.size()));
+    double line = isAbove ? NAME : 0;
+    double room = group - line - Math.min(GAP, group / 4);
+    double bar = Math.min(22, room / Math.max(1, series.size()));
     for (int c = 0; c < categories.size(); c++) {
-      double middle = svg.top + (c + 0.5) * group;
-      int fits = (int) Math.max(4, (svg.left - 8) / Svg.textWidth("n"));
-      String name = categories.get(c);
-      svg.text(
-          svg.left - 8,
-          middle + 4,
-          "k",
-          "end",
-          name.length() > fits ? name.substring(0, fits - 1) + "…" : name);
+      double middle = svg.top + (c + 0.5) * group + line / 2;
+      double top = middle - series.size() / 2.0 * bar;
+      if (isAbove) {
+        svg.text(svg.left, top - 4, "k", "start", categories.get(c));
+      } else {
+        svg.text(svg.left - 8, middle + 4, "k", "end", categories.get(c));
+      }
       for (int s = 0; s < series.size(); s++) {
-        drawBar(svg, axis, s, c, middle + (s - series.size() / 2.0) * bar, bar);
+        drawBar(svg, axis, s, c, top + s * bar, bar);
       }
     }
     svg.line("a", svg.left, svg.top, svg.left, svg.bottom);

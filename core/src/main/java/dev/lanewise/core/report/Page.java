@@ -42,7 +42,9 @@ public final class Page {
               thead th{color:var(--soft);font-weight:500}
               tbody th{font-weight:500;width:14em;color:var(--soft)}
               td.n,th.n{text-align:right}td.n{white-space:nowrap}
-              .wide-table{overflow-x:auto;max-width:620px}
+              .wide-table{overflow-x:auto;max-width:620px;margin:0 0 12px}
+              .many{max-width:none}.many table{width:auto;min-width:100%%}
+              .many td,.many th{white-space:nowrap}.many thead th{vertical-align:bottom}
               .columns{display:grid;grid-template-columns:1fr 1fr;gap:0 40px;align-items:start}
               pre{font:13px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;\
               background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:14px 16px;\
@@ -60,7 +62,8 @@ public final class Page {
               @media(max-width:680px){main{padding:24px 16px 48px}.wide{display:none}\
               .narrow{display:block}.grid,.columns{grid-template-columns:1fr}.tiles{gap:16px 32px}\
               .tiles dd{font-size:20px}tbody th{width:10em}}
-              @media print{main{max-width:none;padding:0}figure,pre,tr,.tiles{break-inside:avoid}\
+              @media print{main{max-width:none;padding:0}.many table{font-size:9px}\
+              .many td,.many th{padding:3px 8px 3px 0}.many td:first-child{white-space:normal}figure,pre,tr,.tiles{break-inside:avoid}\
               h2{break-after:avoid}}
           """,
           Svg.COLOURS, Svg.DARK_COLOURS, Svg.COLOURS);
@@ -76,6 +79,7 @@ public final class Page {
       const at=(t,a,b,log)=>log?a*Math.pow(b/a,t):a+t*(b-a);
       const show=v=>{const s=Math.abs(v);return s!==0&&(s<1e-3||s>=1e9)?v.toExponential(2)
         :s>=1e4?Math.round(v).toLocaleString('en'):String(+v.toPrecision(4))};
+      addEventListener('beforeprint',()=>{for(const d of document.querySelectorAll('details'))d.open=true});
       for(const svg of document.querySelectorAll('svg[data-f]')){
         const[l,t,r,b]=svg.dataset.f.split(',').map(Number);
         const x=svg.dataset.x.split(','),y=svg.dataset.y.split(',');
@@ -121,6 +125,9 @@ public final class Page {
           if(d){e.preventDefault();move(Math.min(r,Math.max(l,cursor+d*(r-l)/60)))}});
       }})();
       """;
+
+  /** A table with more columns may take the page's whole width, and be moved under its frame. */
+  private static final int MOST_COLUMNS = 4;
 
   private final String title;
   private final StringBuilder body = new StringBuilder(1 << 14);
@@ -178,7 +185,7 @@ public final class Page {
 
   /** Adds bars over the page's width, as high as they need. */
   public Page chart(BarChart chart) {
-    return figure(chart, 880, chart.naturalHeight(), 360, chart.naturalHeight() + 20);
+    return figure(chart, 880, chart.naturalHeight(), 360, chart.narrowHeight());
   }
 
   private Page figure(Chart chart, int width, int height, int narrowWidth, int narrowHeight) {
@@ -238,7 +245,9 @@ public final class Page {
           !rows.isEmpty()
               && rows.stream().allMatch(row -> row.get(column).matches("[-−+±×%.,\\d\\skMGeE]*"));
     }
-    body.append("<div class=\"wide-table\"><table><thead><tr>");
+    boolean isWide = header.size() > MOST_COLUMNS;
+    body.append(isWide ? "<div class=\"wide-table many\">" : "<div class=\"wide-table\">");
+    body.append("<table><thead><tr>");
     for (int c = 0; c < numeric.length; c++) {
       body.append("<th scope=\"col\"").append(numeric[c] ? " class=\"n\">" : ">");
       body.append(Markup.escape(header.get(c))).append("</th>");
