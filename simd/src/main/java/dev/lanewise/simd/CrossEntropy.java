@@ -217,15 +217,10 @@ public final class CrossEntropy {
     try (Call call = Call.take()) {
       call.input("logits", logits, offset, rows, cols, stride);
       call.typed("targets", targets, targetsOffset, rows, Integer.BYTES, false);
-      call.output("losses", losses, lossesOffset, rows);
-      call.absent();
-      call.absent();
-      weights(call, cols, options);
+      results(call, rows, cols, losses, null, lossesOffset, null, options);
       call.output("gradient", logits, offset, rows, cols, stride);
       call.mayBeSame(GRADIENT, LOGITS);
       call.scalar[SCALE] = scale;
-      call.rows = rows;
-      call.cols = cols;
       return run(call, options, options.reduction(), CrossEntropy::forwardBackward);
     }
   }
@@ -251,16 +246,7 @@ public final class CrossEntropy {
       call.input("logits", logits, 0, rows, cols, cols);
       int indexBytes = targets.isLong() ? Long.BYTES : Integer.BYTES;
       call.typed("targets", targets.segment(), targets.offset() + from, rows, indexBytes, false);
-      call.output("losses", losses, from, rows);
-      if (lse == null) {
-        call.absent();
-      } else {
-        call.output("lse", lse, from, rows);
-      }
-      call.absent();
-      weights(call, cols, options);
-      call.rows = rows;
-      call.cols = cols;
+      results(call, rows, cols, losses, lse, from, null, options);
       if (hasGradient) {
         call.output("gradient", logits, 0, rows, cols, cols);
         call.mayBeSame(GRADIENT, LOGITS);
@@ -284,28 +270,37 @@ public final class CrossEntropy {
     call.input("logits", logits);
     int rows = logits.rows();
     call.indices("targets", targets, rows);
-    call.output("losses", losses, 0, rows);
+    results(call, rows, logits.cols(), losses, lse, 0, upstream, options);
+  }
+
+  /** The operands after logits and targets, up to the weights; {@code from} counts in rows. */
+  private static void results(
+      Call call,
+      int rows,
+      int cols,
+      MemorySegment losses,
+      MemorySegment lse,
+      long from,
+      MemorySegment upstream,
+      Options options) {
+    call.output("losses", losses, from, rows);
     if (lse == null) {
       call.absent();
     } else {
-      call.output("lse", lse, 0, rows);
+      call.output("lse", lse, from, rows);
     }
     if (upstream == null) {
       call.absent();
     } else {
-      call.input("upstream", upstream, 0, rows);
+      call.input("upstream", upstream, from, rows);
     }
-    weights(call, logits.cols(), options);
-    call.rows = rows;
-    call.cols = logits.cols();
-  }
-
-  private static void weights(Call call, int cols, Options options) {
     if (options.classWeights() == null) {
       call.absent();
     } else {
       call.input("classWeights", options.classWeights(), 0, cols);
     }
+    call.rows = rows;
+    call.cols = cols;
   }
 
   private static float run(Call call, Options options, Reduction reduction, Call.Body body) {

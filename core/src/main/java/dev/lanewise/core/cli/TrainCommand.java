@@ -1,12 +1,14 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.train.DefaultJob;
+import dev.lanewise.core.train.MemoryPlan;
 import dev.lanewise.core.train.RunData;
 import dev.lanewise.core.train.RunFolder;
 import dev.lanewise.core.train.RunReports;
@@ -23,7 +25,10 @@ import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Locale;
 import java.util.Optional;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -46,6 +51,9 @@ import picocli.CommandLine.Spec;
       "  lanewise train --data train.bin --model gpt2 --batch 4 --context 256 --accumulate 8"
     })
 final class TrainCommand implements Subcommand {
+  private static final Pattern SIZE =
+      Pattern.compile("(\\d+(?:\\.\\d+)?) ?([KMGT])(?:i?B)?", Pattern.CASE_INSENSITIVE);
+
   private static final Path RUNS = Path.of("runs");
   private static final int SAMPLE_TOKENS = 160;
 
@@ -67,6 +75,14 @@ final class TrainCommand implements Subcommand {
           "How samples begin. Default: a line break, or the start of a class for the default text.")
   private String prompt;
 
+  @Option(
+      names = "--memory",
+      paramLabel = "SIZE",
+      description =
+          "Most memory to use, such as 6G or 900M. A batch that needs more is computed in several"
+              + " passes, a little slower.")
+  private String memory;
+
   @Spec private CommandSpec spec;
 
   @Override
@@ -86,7 +102,7 @@ final class TrainCommand implements Subcommand {
       RunFolder.Description description = known;
       if (known == null) {
         GptConfig model = options.model(data.tokenizer().vocabSize());
-        TrainConfig config = options.fitted(options.config(model), model, backend.activationType());
+        TrainConfig config = fitted(options.config(model), model, backend.activationType());
         description = new RunFolder.Description(model, config, runData.toMap());
       } else if (options.steps != null) {
         description =
@@ -95,6 +111,23 @@ final class TrainCommand implements Subcommand {
       }
       return train(console, progress, folder, description, data, backend);
     }
+  }
+
+  /** The run, cut into passes that stay under --memory. */
+  private TrainConfig fitted(TrainConfig config, GptConfig model, DType activationType) {
+    return memory == null
+        ? config
+        : MemoryPlan.cut(config, model, activationType, bytes(memory.strip()));
+  }
+
+  private static long bytes(String size) {
+    Matcher matcher = SIZE.matcher(size);
+    if (!matcher.matches()) {
+      throw new InputException(
+          "--memory takes a size such as 6G or 900M, not '%s'.".formatted(size));
+    }
+    int power = "KMGT".indexOf(matcher.group(2).toUpperCase(Locale.ROOT)) + 1;
+    return (long) (Double.parseDouble(matcher.group(1)) * Math.pow(1024, power));
   }
 
   private int train(

@@ -1,6 +1,5 @@
 package dev.lanewise.core.cli;
 
-import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
@@ -10,24 +9,17 @@ import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptPresets;
 import dev.lanewise.core.train.DefaultJob;
 import dev.lanewise.core.train.LrSchedule;
-import dev.lanewise.core.train.MemoryPlan;
 import dev.lanewise.core.train.RunData;
 import dev.lanewise.core.train.TrainConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Locale;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** Options that decide model, data and run; those not given have the default job's values. */
 final class TrainOptions {
-  private static final Pattern SIZE =
-      Pattern.compile("(\\d+(?:\\.\\d+)?) ?([KMGT])(?:i?B)?", Pattern.CASE_INSENSITIVE);
-
   @Option(
       names = "--data",
       arity = "1..*",
@@ -165,31 +157,6 @@ final class TrainOptions {
   boolean overfit;
 
   @Mixin DeviceOptions device = new DeviceOptions();
-
-  @Option(
-      names = "--memory",
-      paramLabel = "SIZE",
-      description =
-          "Most memory to use, such as 6G or 900M. A batch that needs more is computed in several"
-              + " passes, a little slower.")
-  String memory;
-
-  /** The run, cut into passes that stay under --memory. */
-  TrainConfig fitted(TrainConfig config, GptConfig model, DType activationType) {
-    return memory == null
-        ? config
-        : MemoryPlan.cut(config, model, activationType, bytes(memory.strip()));
-  }
-
-  private static long bytes(String size) {
-    Matcher matcher = SIZE.matcher(size);
-    if (!matcher.matches()) {
-      throw new InputException(
-          "--memory takes a size such as 6G or 900M, not '%s'.".formatted(size));
-    }
-    int power = "KMGT".indexOf(matcher.group(2).toUpperCase(Locale.ROOT)) + 1;
-    return (long) (Double.parseDouble(matcher.group(1)) * Math.pow(1024, power));
-  }
 
   /** Where the tokens come from. */
   RunData runData() {
