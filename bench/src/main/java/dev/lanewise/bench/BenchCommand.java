@@ -14,19 +14,14 @@ import dev.lanewise.bench.suite.Workloads;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.cli.Subcommand;
-import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
-import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.time.ZoneOffset;
-import java.time.ZonedDateTime;
-import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -62,11 +57,6 @@ import picocli.CommandLine.Spec;
       "  lanewise bench train --breakdown"
     })
 public final class BenchCommand implements Subcommand {
-  private static final DateTimeFormatter STAMP =
-      DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT);
-  private static final DateTimeFormatter DATE =
-      DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm 'UTC'", Locale.ROOT);
-
   @Parameters(
       arity = "0..*",
       paramLabel = "SUITE",
@@ -75,13 +65,16 @@ public final class BenchCommand implements Subcommand {
 
   @Option(
       names = "--quick",
-      description = "A few cases and the strongest peers in a minute or two, with wider errors.")
+      description = "A few cases and the strongest peers in about a minute, with wider errors.")
   private boolean quick;
 
   @Option(
       names = "--forks",
       paramLabel = "N",
-      description = "JVMs of each case; 3 by default, 1 when quick. With 1, errors are wider.")
+      description = {
+        "JVMs of each case; by default 2 for the usual products and kernels, otherwise 1.",
+        "With 1, errors are wider."
+      })
   private int forks;
 
   @Option(
@@ -94,7 +87,10 @@ public final class BenchCommand implements Subcommand {
       names = "--threads",
       paramLabel = "N",
       split = ",",
-      description = "Numbers of threads; 1 and all cores by default, all cores when quick.")
+      description = {
+        "Numbers of threads; by default all cores, and one for some cases unless quick.",
+        "With all cores, one thread takes turns with them, for the ratio."
+      })
   private List<Integer> threads = List.of();
 
   @Option(
@@ -157,7 +153,6 @@ public final class BenchCommand implements Subcommand {
   @Spec private CommandSpec spec;
 
   private PrintWriter out;
-  private Run run;
 
   /** Called by the service loader. */
   public BenchCommand() {}
@@ -176,12 +171,17 @@ public final class BenchCommand implements Subcommand {
       return 0;
     }
     Report old = baseline == null ? null : Report.read(baseline);
-    Report report = from.isEmpty() ? measure(chosen) : stored();
+    Report report = from.isEmpty() ? measure(chosen, old) : stored();
     if (old != null) {
       Comparison.of(old, report).lines().forEach(out::println);
     }
-    write(report, old);
-    return 0;
+    writeData(report, old);
+    for (Path file : markdown) {
+      String before = Files.exists(file) ? Files.readString(file) : "";
+      AtomicFile.writeText(file, MarkdownReport.into(before, report));
+    }
+    report.failures().forEach(why -> out.println("Failed: " + why));
+    return report.failures().isEmpty() ? 0 : 1;
   }
 
   private List<Suite> chosenSuites() {
@@ -286,145 +286,51 @@ public final class BenchCommand implements Subcommand {
         String.join("\n", reports.stream().map(Report::command).distinct().toList()),
         first.version(),
         reports.stream().anyMatch(Report::quick),
-        reports.stream().mapToInt(Report::forks).min().orElseThrow(),
+        reports.stream().mapToInt(Report::forks).max().orElseThrow(),
         first.machine(),
         limits,
         all,
-        List.copyOf(results.values()));
+        List.copyOf(results.values()),
+        reports.stream().flatMap(r -> r.failures().stream()).distinct().toList());
   }
 
-  private Report measure(List<Suite> chosen) throws IOException {
+  private Report measure(List<Suite> chosen, Report old) throws IOException {
     int cores = Runtime.getRuntime().availableProcessors();
-    List<Integer> counts = counts(cores, quick || cores == 1 ? List.of(cores) : List.of(1, cores));
     if (chosen.stream().allMatch(s -> cases(s).isEmpty())) {
       throw wrong("No case matches --filter " + filter + "; --list shows them.");
     }
     checkPeerNames();
-    run = new Run(chosen, counts);
-    try {
-      for (Suite suite : chosen) {
-        measure(suite, counts);
+    Map<String, String> skipped = new LinkedHashMap<>();
+    List<Session.Batch> batches = new ArrayList<>();
+    for (Suite suite : chosen) {
+      Optional<String> obstacle = cases(suite).isEmpty() ? Optional.empty() : suite.obstacle();
+      if (obstacle.isPresent()) {
+        skipped.put("suite " + suite, obstacle.get());
+        continue;
       }
-    } finally {
-      run.progress.close();
-    }
-    return run.finish();
-  }
-
-  private void measure(Suite suite, List<Integer> counts) {
-    List<String> cases = cases(suite);
-    if (cases.isEmpty()) {
-      return;
-    }
-    Optional<String> obstacle = suite.obstacle();
-    if (obstacle.isPresent()) {
-      run.say(suite + ": skipped: " + obstacle.get());
-      run.peers.put("suite " + suite, "skipped: " + obstacle.get());
-      return;
-    }
-    List<String> wanted = wantedPeers(suite);
-    for (int count : counts) {
-      try (PeerGroup group = new PeerGroup(wanted, count)) {
-        group.descriptions().forEach(run::met);
-        for (String text : cases) {
-          run.measure(suite, text, count, group);
+      List<String> names = cases(suite).isEmpty() ? List.of() : wantedPeers(suite, skipped);
+      for (int count : counts(cores, quick || cores == 1 ? List.of(cores) : List.of(1, cores))) {
+        List<String> cases = cases(suite);
+        if (threads.isEmpty() && count < cores) {
+          cases = cases.stream().filter(suite.singleCases()::contains).toList();
+        }
+        if (!cases.isEmpty()) {
+          boolean isAlone = suite == Suite.TRAIN && !quick;
+          batches.add(new Session.Batch(suite, count, cases, names, isAlone));
         }
       }
     }
-  }
-
-  /** A run of the benchmarks: what was found so far. */
-  private final class Run {
-    /** Memory and turbo differ from minute to minute; the limit is the best that was ever seen. */
-    private static final long PROBE_AGAIN = 60_000_000_000L;
-
-    private final ZonedDateTime now = ZonedDateTime.now(ZoneOffset.UTC);
-    private final Path folder =
-        Files.createDirectories(Path.of("runs", "bench-" + STAMP.format(now)));
-    private final MachineFacts facts = MachineFacts.ofThisMachine();
-    private final int jvms = forks > 0 ? forks : quick ? 1 : 3;
-    private final Runner runner = new Runner(quick, jvms, folder, jvm);
-    private final TerminalProgress progress = TerminalProgress.on(System.out);
-    private final Map<String, String> peers = new LinkedHashMap<>();
-    private final List<Result> results = new ArrayList<>();
-    private MachineLimits limits;
-    private long probed;
-    private int done;
-
-    Run(List<Suite> chosen, List<Integer> counts) throws IOException {
-      out.println(Text.machine(facts));
-      probe();
-      Text.limits(limits).forEach(out::println);
-      out.flush();
-      int all = chosen.stream().mapToInt(s -> cases(s).size()).sum() * counts.size();
-      progress.begin("measuring", 0, all);
-    }
-
-    private void probe() {
-      MachineLimits found =
-          MachineProbe.measure(
-              Runtime.getRuntime().availableProcessors(), Duration.ofMillis(quick ? 15 : 25));
-      limits = limits == null ? found : limits.with(found);
-      probed = System.nanoTime();
-    }
-
-    void say(String line) {
-      progress.message(line);
-    }
-
-    void met(String peer, String description) {
-      if (!description.equals(peers.put(peer, description))) {
-        say("  " + Peers.label(peer) + ": " + description);
-      }
-    }
-
-    void measure(Suite suite, String text, int count, PeerGroup group) {
-      progress.show(done, Text.task(Case.parse(text)));
-      if (System.nanoTime() - probed > PROBE_AGAIN) {
-        probe();
-      }
-      Result result = runner.run(suite, text, count, group.endpoints());
-      limits = limits.withPeak(runner.best());
-      if (result.isDisturbed(limits) && !quick) {
-        // Once more, in the hope of a quieter time
-        Result again = runner.run(suite, text, count, group.endpoints());
-        limits = limits.withPeak(runner.best());
-        boolean quieter = again.surroundings().left() > result.surroundings().left();
-        result = quieter ? again : result;
-      }
-      results.add(result);
-      done++;
-      // What was measured survives an interruption
-      Report report = report();
-      AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
-      say(Text.result(result, report));
-      result.failures().forEach(why -> say("  without a peer: " + why));
-    }
-
-    private Report report() {
-      return new Report(
-          DATE.format(now), repeat(), version(), quick, jvms, facts, limits, peers, results);
-    }
-
-    Report finish() throws IOException {
-      probe();
-      Report report = report();
-      out.println("After the run, the best of all probes:");
-      Text.limits(limits).forEach(out::println);
-      runner.writeJmh(folder.resolve("jmh.json"));
-      AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
-      AtomicFile.writeText(folder.resolve("report.html"), HtmlReport.of(report, null));
-      AtomicFile.writeText(folder.resolve("report.md"), MarkdownReport.into("", report));
-      out.println(
-          "Written: " + folder.resolve("report.html") + ", report.md, report.json, jmh.json");
-      return report;
+    try (Session session =
+        new Session(batches, quick, forks, repeat(), jvm, out, r -> writeData(r, old))) {
+      skipped.forEach(session::skip);
+      return session.run();
     }
   }
 
   /**
    * The peers that know the suite, are wanted and were found; the others are said to be skipped.
    */
-  private List<String> wantedPeers(Suite suite) {
+  private List<String> wantedPeers(Suite suite, Map<String, String> skipped) {
     List<String> wanted = new ArrayList<>();
     for (String name : suite.peers()) {
       boolean isWanted =
@@ -438,7 +344,7 @@ public final class BenchCommand implements Subcommand {
       } else if (peers != null) {
         throw new InputException(name + " was not found: " + peer.reason() + ".");
       } else {
-        run.met(name, "skipped: " + peer.reason());
+        skipped.put(name, peer.reason());
       }
     }
     return wanted;
@@ -480,12 +386,8 @@ public final class BenchCommand implements Subcommand {
     return command.toString();
   }
 
-  private static String version() {
-    Module module = BenchCommand.class.getModule();
-    return module.isNamed() ? module.getDescriptor().rawVersion().orElse("unknown") : "unknown";
-  }
-
-  private void write(Report report, Report old) throws IOException {
+  /** What a program reads, and the page; written after each case too. */
+  private void writeData(Report report, Report old) {
     if (json != null) {
       AtomicFile.writeText(json, report.toRows());
     }
@@ -494,10 +396,6 @@ public final class BenchCommand implements Subcommand {
     }
     if (html != null) {
       AtomicFile.writeText(html, HtmlReport.of(report, old));
-    }
-    for (Path file : markdown) {
-      String before = Files.exists(file) ? Files.readString(file) : "";
-      AtomicFile.writeText(file, MarkdownReport.into(before, report));
     }
   }
 }

@@ -7,8 +7,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 
 /**
@@ -20,6 +22,7 @@ import java.util.Set;
  * @param most the most that they gave
  * @param warmUp the first JVM's warm-up: seconds and nanoseconds by turns
  * @param failures why peers were sent away
+ * @param memory resident bytes of each contender once it had settled, the most of all JVMs
  * @param breakdown where a step's time goes, or null
  */
 record Notes(
@@ -29,6 +32,7 @@ record Notes(
     double most,
     List<Double> warmUp,
     List<String> failures,
+    Map<String, Long> memory,
     Breakdown breakdown) {
 
   static Notes read(Path file) {
@@ -39,6 +43,7 @@ record Notes(
     double step = 0;
     List<Double> warmUp = new ArrayList<>();
     Set<String> failures = new LinkedHashSet<>();
+    Map<String, Long> memory = new LinkedHashMap<>();
     List<Breakdown.Part> parts = new ArrayList<>();
     boolean isFirst = true;
     try {
@@ -54,6 +59,7 @@ record Notes(
             peak = Math.min(peak, number(words[1]));
             most = Math.max(most, number(words[1]));
           }
+          case "memory" -> memory.merge(words[2], Long.parseLong(words[1]), Math::max);
           case "failed" -> failures.add(line.substring(7));
           case "step" -> step = number(words[1]);
           case "part" -> parts.add(part(line));
@@ -75,6 +81,7 @@ record Notes(
         most,
         thinned(warmUp),
         List.copyOf(failures),
+        memory,
         parts.isEmpty() ? null : new Breakdown(step, parts));
   }
 

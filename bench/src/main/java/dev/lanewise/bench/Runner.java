@@ -5,8 +5,8 @@ import dev.lanewise.bench.contest.Contender;
 import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.ContestProfiler;
-import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.peers.Endpoint;
+import dev.lanewise.bench.report.Beside;
 import dev.lanewise.bench.report.Interval;
 import dev.lanewise.bench.report.Result;
 import dev.lanewise.bench.report.Rival;
@@ -40,12 +40,6 @@ import org.openjdk.jmh.runner.options.VerboseMode;
  * jars are not modules.
  */
 final class Runner {
-  private static final double LONG_FLOPS = 1e11;
-  private static final double LONG_BYTES = 8e9;
-  private static final int CORES = Runtime.getRuntime().availableProcessors();
-
-  private final boolean quick;
-  private final int forks;
   private final Path folder;
   private final String java;
   private double best;
@@ -54,14 +48,10 @@ final class Runner {
   /**
    * Creates a runner.
    *
-   * @param quick whether iterations are short
-   * @param forks JVMs of each case
    * @param folder takes JMH's log and JSON
    * @param java the launcher of the JVMs; null for this JVM's
    */
-  Runner(boolean quick, int forks, Path folder, String java) {
-    this.quick = quick;
-    this.forks = forks;
+  Runner(Path folder, String java) {
     this.folder = folder;
     this.java = java;
     ClassPath.publish();
@@ -74,17 +64,14 @@ final class Runner {
    * @param text the case
    * @param threads threads of every contender
    * @param peers the peers that take part
+   * @param schedule how long
    * @return the result
    * @throws InputException if Lanewise fails or computes something wrong
    */
-  Result run(Suite suite, String text, int threads, List<Endpoint> peers) {
+  Result run(Suite suite, String text, int threads, List<Endpoint> peers, Schedule schedule) {
     Path notes = folder.resolve("notes.txt");
     Path log = folder.resolve("jmh.log");
     Collection<RunResult> results;
-    // An iteration is a round at least, and a round of training steps can take half a minute
-    Cost cost = Workloads.cost(Case.parse(text));
-    boolean isLong = cost.flops() > LONG_FLOPS || cost.bytes() > LONG_BYTES;
-    int iterations = quick ? (isLong ? 3 : 7) : isLong ? 4 : 9;
     try {
       Files.deleteIfExists(notes);
       ChainedOptionsBuilder options =
@@ -93,26 +80,26 @@ final class Runner {
               .param("task", text)
               .param("threads", Integer.toString(threads))
               .param("peers", String.join(",", peers.stream().map(Endpoint::name).toList()))
-              .forks(forks)
-              .warmupIterations(isLong ? 0 : 1)
-              .warmupTime(TimeValue.milliseconds(100))
-              .measurementIterations(iterations)
-              .measurementTime(TimeValue.milliseconds(quick ? 120 : 300))
+              .forks(schedule.forks())
+              .warmupIterations(0)
+              .measurementIterations(schedule.iterations())
+              .measurementTime(TimeValue.milliseconds(schedule.iterationMillis()))
               .addProfiler(ContestProfiler.class)
               .shouldFailOnError(true)
-              .timeout(TimeValue.minutes(10))
+              .timeout(TimeValue.minutes(5))
               .verbosity(VerboseMode.NORMAL)
               .output(log.toString())
               .jvmArgs(
                   "--add-modules=jdk.incubator.vector",
                   "--enable-native-access=ALL-UNNAMED",
                   "--sun-misc-unsafe-memory-access=allow", // JMH's own
-                  "-Xms256m",
-                  "-Xmx256m",
+                  "-Xms128m",
+                  "-Xmx128m",
                   "-XX:+AlwaysPreTouch",
-                  "-D" + Contest.SLICE + "=" + (quick ? 8 : 12),
-                  "-D" + Contest.SETTLE + "=" + (quick ? 600 : 1000),
-                  "-D" + ContestBenchmark.BREAKDOWN + "=" + (threads == CORES && !quick),
+                  "-D" + Contest.SLICE + "=" + schedule.sliceMillis(),
+                  "-D" + Contest.SETTLE + "=" + schedule.settleMillis(),
+                  "-D" + ContestBenchmark.BESIDES + "=" + schedule.besides(),
+                  "-D" + ContestBenchmark.BREAKDOWN + "=" + schedule.breakdown(),
                   "-D" + Endpoint.PROPERTY + "=" + Endpoint.write(peers),
                   "-D" + ContestProfiler.NOTES + "=" + notes.toAbsolutePath());
       options.jvmArgsAppend(compileCommands());
@@ -127,7 +114,7 @@ final class Runner {
     Case task = Case.parse(text);
     Notes noted = Notes.read(notes);
     best = Math.max(best, noted.most());
-    return result(suite, task, threads, results, noted);
+    return result(suite, task, threads, schedule, results, noted);
   }
 
   /** What the launcher tells its own JVM about compiling, so that kernels run as they do there. */
@@ -158,7 +145,12 @@ final class Runner {
   }
 
   private static Result result(
-      Suite suite, Case task, int threads, Collection<RunResult> results, Notes notes) {
+      Suite suite,
+      Case task,
+      int threads,
+      Schedule schedule,
+      Collection<RunResult> results,
+      Notes notes) {
     Map<String, List<Double>> times = new LinkedHashMap<>();
     for (RunResult run : results) {
       for (BenchmarkResult fork : run.getBenchmarkResults()) {
@@ -177,6 +169,17 @@ final class Runner {
     }
     List<Double> machine = times.remove(Contender.MACHINE);
     Interval limit = machine == null ? null : Interval.of(ratios(machine, ours));
+    List<Beside> besides = new ArrayList<>();
+    for (Contest.Beside beside : Workloads.besides(task, threads)) {
+      List<Double> nanos = times.remove(beside.name());
+      if (nanos != null) {
+        // Another size has other work, so speeds are compared and not times
+        double work = Workloads.cost(task).amount() / Workloads.cost(beside.task()).amount();
+        List<Double> ratios = ratios(nanos, ours).stream().map(r -> r * work).toList();
+        besides.add(
+            new Beside(beside.name(), beside.task(), Interval.of(nanos), Interval.of(ratios)));
+      }
+    }
     List<Rival> rivals = new ArrayList<>();
     times.forEach(
         (peer, nanos) ->
@@ -192,7 +195,10 @@ final class Runner {
         new Surroundings(notes.others(), notes.stolen(), notes.peak()),
         notes.warmUp(),
         notes.failures(),
-        notes.breakdown());
+        notes.breakdown(),
+        besides,
+        task.operation().equals("train") ? notes.memory() : Map.of(),
+        schedule.forks());
   }
 
   /** Another's time divided by ours in the same iteration. */

@@ -1,6 +1,7 @@
 package dev.lanewise.bench;
 
 import dev.lanewise.bench.contest.ContestBenchmark;
+import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.bench.suite.GemmBenchmark;
 import dev.lanewise.bench.suite.GenerateBenchmark;
 import dev.lanewise.bench.suite.GpuBenchmark;
@@ -32,15 +33,13 @@ enum Suite {
           "ejml",
           "scalar"),
       "gemm m=1024 n=3072 k=768 layout=NT",
-      "gemm m=3072 n=768 k=1024 layout=TN",
       "gemm m=1 n=50257 k=768 layout=NT"),
   KERNELS(
       KernelsBenchmark.class,
       List.of("pytorch", "libtorch"),
       "attention batch=4 tokens=256 heads=12 head=64",
       "crossEntropy rows=1024 cols=50257",
-      "gelu rows=1024 cols=3072",
-      "adamW count=38597376"),
+      "gelu rows=1024 cols=3072"),
   TRAIN(
       TrainBenchmark.class,
       List.of("pytorch", "pytorch-as-is", "libtorch", "llm.c"),
@@ -56,7 +55,24 @@ enum Suite {
       "train layers=6 heads=6 width=384 vocabulary=65 batch=64 tokens=256 device=cuda");
 
   private static final Set<String> QUICK_PEERS =
-      Set.of("onednn", "openblas", "mkl", "pytorch", "libtorch");
+      Set.of("onednn", "openblas", "pytorch", "libtorch");
+
+  /** Cases that are measured with one thread too, with the peers, unless threads are named. */
+  private static final Set<String> SINGLE =
+      Set.of(
+          "gemm m=1024 n=1024 k=1024 layout=NN",
+          "gemm m=1024 n=3072 k=768 layout=NT",
+          "gemm m=1024 n=768 k=3072 layout=NN",
+          "gemm m=3072 n=768 k=1024 layout=TN",
+          "gemm m=256 n=256 k=64 layout=NT batch=48",
+          "gemm m=1 n=50257 k=768 layout=NT",
+          "linear m=1024 n=3072 k=768 epilogue=gelu",
+          "attention batch=4 tokens=256 heads=12 head=64",
+          "attentionBackward batch=4 tokens=256 heads=12 head=64",
+          "crossEntropy rows=1024 cols=50257",
+          "gelu rows=1024 cols=3072",
+          "adamW count=38597376",
+          "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64");
 
   private final Class<? extends ContestBenchmark> benchmark;
   private final List<String> peers;
@@ -78,9 +94,13 @@ enum Suite {
     return peers;
   }
 
-  /** Peers of a quick run: the strongest. */
+  /** Peers of a quick run: the strongest, and one PyTorch of those that were found. */
   List<String> quickPeers() {
-    return peers.stream().filter(QUICK_PEERS::contains).toList();
+    boolean hasPyTorch = peers.contains("pytorch") && Peers.find("pytorch").isFound();
+    return peers.stream()
+        .filter(QUICK_PEERS::contains)
+        .filter(p -> !p.equals(hasPyTorch ? "libtorch" : "pytorch"))
+        .toList();
   }
 
   /** The cases, as the benchmark's parameter lists them. */
@@ -92,9 +112,27 @@ enum Suite {
     }
   }
 
+  /** Cases named in {@link #singleCases} over all suites, for a test that none is misspelt. */
+  static Set<String> allSingleCases() {
+    return SINGLE;
+  }
+
   /** The few cases of a quick run. */
   List<String> quickCases() {
     return quick;
+  }
+
+  /** The cases that one thread performs too. */
+  List<String> singleCases() {
+    return cases().stream().filter(SINGLE::contains).toList();
+  }
+
+  /**
+   * JVMs of a case. A kernel's code is the compiler's choice, which can differ from one JVM to the
+   * next; the usual ones get two, and steps of models average over many kernels.
+   */
+  int forks(String text, int threads) {
+    return this != TRAIN && SINGLE.contains(text) && threads > 1 ? 2 : 1;
   }
 
   /** Why the suite cannot run on this machine, if it cannot. */

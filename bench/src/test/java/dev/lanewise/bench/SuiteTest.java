@@ -15,6 +15,10 @@ import dev.lanewise.bench.peers.Endpoint;
 import dev.lanewise.bench.peers.PeerHost;
 import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.bench.suite.Workloads;
+import dev.lanewise.core.machine.MachineLimits;
+import dev.lanewise.core.machine.MachineLimits.Rate;
+import dev.lanewise.core.machine.MachineLimits.Rates;
+import dev.lanewise.simd.Workers;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -57,6 +61,72 @@ class SuiteTest {
       assertTrue(contest.takeMedians().isEmpty(), "rounds are reported once");
       assertTrue(contest.warmUp().size() >= 1);
     }
+  }
+
+  @Test
+  void whatStandsBesideACaseTakesTurnsWithIt() {
+    Set<String> seen = new LinkedHashSet<>();
+    for (Suite suite : List.of(Suite.GEMM, Suite.KERNELS, Suite.TRAIN)) {
+      for (String text : suite.cases()) {
+        Case task = Tiny.of(text);
+        List<Contest.Beside> besides = Workloads.besides(task, 2);
+        Set<String> names = new LinkedHashSet<>(besides.stream().map(b -> b.name()).toList());
+        Workloads.besides(Case.parse(text), 2).forEach(b -> seen.add(b.name()));
+        if (names.size() > 1 || task.operation().equals("train")) {
+          try (Contest contest = new Contest(Workloads.open(task), 2, List.of(), besides)) {
+            contest.round();
+            assertTrue(contest.takeMedians().keySet().containsAll(names), text);
+            assertEquals(2, Workers.threads());
+          }
+        }
+      }
+    }
+    assertEquals(Workloads.BESIDES, seen);
+  }
+
+  @Test
+  void anOddSizeStandsBesideTheNearestRoundOne() {
+    Case odd = Case.parse("gemm m=1021 n=3067 k=769 layout=NT");
+    List<Contest.Beside> besides = Workloads.besides(odd, 1);
+    assertEquals(1, besides.size());
+    assertEquals("gemm m=1024 n=3072 k=768 layout=NT", besides.getFirst().task().toString());
+    assertEquals(List.of(), Workloads.besides(Case.parse("gemm m=1 n=50257 k=768 layout=NT"), 1));
+  }
+
+  @Test
+  void casesOfOneThreadAreCases() {
+    Set<String> all = new LinkedHashSet<>();
+    for (Suite suite : Suite.values()) {
+      all.addAll(suite.singleCases());
+    }
+    assertEquals(Suite.allSingleCases(), all);
+  }
+
+  @Test
+  void aQuickRunIsPlannedForAboutAMinuteAndAFullOneForLessThanHalfAnHour() {
+    Rates one = rates(230, 36);
+    MachineLimits limits = new MachineLimits(512, 2, one, rates(460, 40));
+    double quick = 0;
+    double full = 0;
+    for (Suite suite : List.of(Suite.GEMM, Suite.KERNELS, Suite.TRAIN, Suite.GENERATE)) {
+      for (String text : suite.quickCases()) {
+        quick += Schedule.of(Case.parse(text), 2, 2, 1, true, limits).seconds();
+      }
+      for (String text : suite.cases()) {
+        int forks = suite.forks(text, 2);
+        full += Schedule.of(Case.parse(text), 2, 4, forks, false, limits).seconds();
+      }
+      for (String text : suite.singleCases()) {
+        full += Schedule.of(Case.parse(text), 1, 4, suite.forks(text, 1), false, limits).seconds();
+      }
+    }
+    assertTrue(quick > 30 && quick < 100, quick + " s");
+    assertTrue(full > 300 && full < 1700, full + " s");
+  }
+
+  private static Rates rates(double fma, double memory) {
+    Rate rate = new Rate(memory, memory, "GB/s");
+    return new Rates(new Rate(fma, fma, "GFLOP/s"), rate, rate, rate, rate);
   }
 
   @Test

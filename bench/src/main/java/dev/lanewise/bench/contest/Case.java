@@ -77,6 +77,30 @@ public record Case(String operation, Map<String, String> params) {
     return params.getOrDefault(key, otherwise);
   }
 
+  /**
+   * The case with other parameters.
+   *
+   * @param changed new values of parameters, in their old places where they were there
+   * @return another case
+   */
+  public Case with(Map<String, String> changed) {
+    Map<String, String> all = new LinkedHashMap<>(params);
+    all.putAll(changed);
+    return new Case(operation, all);
+  }
+
+  /**
+   * The case without a parameter.
+   *
+   * @param key its name
+   * @return another case, or the same if it has none
+   */
+  public Case without(String key) {
+    Map<String, String> rest = new LinkedHashMap<>(params);
+    rest.remove(key);
+    return new Case(operation, rest);
+  }
+
   @Override
   public String toString() {
     return params.entrySet().stream()

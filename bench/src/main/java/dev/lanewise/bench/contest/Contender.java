@@ -1,5 +1,8 @@
 package dev.lanewise.bench.contest;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 
 /** Somebody who performs a case: Lanewise in this process, a peer in its own, or the machine. */
@@ -40,6 +43,34 @@ public interface Contender extends AutoCloseable {
    * @return the time, zero where the system does not tell
    */
   Duration processorTime();
+
+  /**
+   * Memory that the contender's process holds.
+   *
+   * @return resident bytes, zero where the system does not tell
+   */
+  default long residentBytes() {
+    return 0;
+  }
+
+  /**
+   * Memory that a process holds, as Linux counts it.
+   *
+   * @param pid the process
+   * @return resident bytes, zero where the system does not tell
+   */
+  static long residentBytes(long pid) {
+    try {
+      for (String line : Files.readAllLines(Path.of("/proc", Long.toString(pid), "status"))) {
+        if (line.startsWith("VmRSS:")) {
+          return 1024 * Long.parseLong(line.replaceAll("\\D", ""));
+        }
+      }
+    } catch (IOException e) {
+      // Not Linux, or the process has ended
+    }
+    return 0;
+  }
 
   @Override
   void close();

@@ -3,6 +3,7 @@ package dev.lanewise.bench.contest;
 import dev.lanewise.bench.peers.Endpoint;
 import dev.lanewise.bench.peers.PeerConnection;
 import dev.lanewise.bench.peers.PeerException;
+import dev.lanewise.simd.Workers;
 import java.lang.management.ManagementFactory;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -10,6 +11,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 
 /**
  * Contenders that perform the same case by turns.
@@ -31,7 +33,7 @@ public final class Contest implements AutoCloseable {
   /** The least and the most that a peer runs before it is timed, in settling times. */
   private static final double LEAST_WARM_UP = 0.2;
 
-  private static final double MOST_WARM_UP = 5;
+  private static final double MOST_WARM_UP = 2;
   private static final double STEADY = 1.15;
 
   /** A peer that takes so many times as long as Lanewise keeps the time that it had at first. */
@@ -46,9 +48,12 @@ public final class Contest implements AutoCloseable {
   private static final double SETTLED = 0.97;
 
   /** The longest wait, in settling times. */
-  private static final long PATIENCE = 12;
+  private static final long PATIENCE = 10;
 
   private final Workload workload;
+  private final int threads;
+  private final List<Workload> others = new ArrayList<>();
+  private final Map<String, Long> memory = new LinkedHashMap<>();
   private final List<Turns> turns = new ArrayList<>();
   private final List<WarmUp> warmUp = new ArrayList<>();
   private final List<String> failures = new ArrayList<>();
@@ -88,17 +93,34 @@ public final class Contest implements AutoCloseable {
    *     tolerance
    */
   public Contest(Workload workload, int threads, List<Endpoint> peers) {
+    this(workload, threads, peers, List.of());
+  }
+
+  /**
+   * Prepares a contest in which Lanewise takes part more than once: with one thread beside many,
+   * with a product alone beside one that does more.
+   *
+   * @param workload the case; closed with this contest
+   * @param threads number of threads of every contender
+   * @param peers the peers, see {@link #Contest(Workload, int, List)}
+   * @param besides what else Lanewise performs by turns
+   * @throws WrongResultException if a result of Lanewise is not the exact one within the tolerance
+   */
+  public Contest(Workload workload, int threads, List<Endpoint> peers, List<Beside> besides) {
     this.workload = workload;
+    this.threads = threads;
     try {
-      Turns ours = new Turns(new Ours(workload));
+      Turns ours = new Turns(new Ours(Contender.OURS, workload, threads, threads));
       turns.add(ours);
       ours.contender.nanos(0, 1);
-      verify(ours.contender);
+      verify(ours.contender, workload);
       settle(ours);
       // Once more, now that it is compiled
       workload.reset();
       ours.contender.nanos(0, 1);
-      verify(ours.contender);
+      verify(ours.contender, workload);
+      remember(ours.contender);
+      besides.forEach(this::addBeside);
       for (Endpoint peer : peers) {
         invite(peer, threads, ours.estimate);
       }
@@ -111,6 +133,34 @@ public final class Contest implements AutoCloseable {
     }
   }
 
+  private void addBeside(Beside beside) {
+    Workload other = workload;
+    if (beside.task().equals(workload.task())) {
+      workload.reset();
+    } else {
+      other = beside.open().get();
+      others.add(other);
+    }
+    Turns turn = new Turns(new Ours(beside.name(), other, beside.threads(), threads));
+    turn.estimate = turn.contender.nanos(0, 1);
+    verify(turn.contender, other);
+    double sum = 0;
+    while (sum < settle / 2.0) {
+      long operations = Math.max(1, (long) (4e6 / turn.estimate));
+      double nanos = turn.contender.nanos(0, operations);
+      sum += nanos;
+      turn.estimate = nanos / operations;
+    }
+    turns.add(turn);
+  }
+
+  private void remember(Contender contender) {
+    long bytes = contender.residentBytes();
+    if (bytes > 0) {
+      memory.put(contender.name(), bytes);
+    }
+  }
+
   private void invite(Endpoint endpoint, int threads, double ours) {
     PeerConnection peer = null;
     try {
@@ -120,7 +170,7 @@ public final class Contest implements AutoCloseable {
       }
       Turns turn = new Turns(peer);
       turn.estimate = peer.nanos(0, 1);
-      verify(peer);
+      verify(peer, workload);
       if (turn.estimate < Math.max(LONG, HOPELESS * ours)) {
         turn.estimate = warmUp(peer);
       }
@@ -128,6 +178,7 @@ public final class Contest implements AutoCloseable {
           || turn.estimate > Math.max(LONG, MUCH_SLOWER * ours)) {
         turn.hopeless = turn.estimate;
       }
+      remember(peer);
       turns.add(turn);
     } catch (PeerException | WrongResultException e) {
       failures.add(e.getMessage());
@@ -203,7 +254,7 @@ public final class Contest implements AutoCloseable {
     }
   }
 
-  private void verify(Contender contender) {
+  private static void verify(Contender contender, Workload workload) {
     long[] positions = workload.positions();
     double[] expected = workload.expected();
     double[] result = contender.result(positions);
@@ -283,21 +334,50 @@ public final class Contest implements AutoCloseable {
     return warmUp;
   }
 
+  /**
+   * Memory that contenders hold once they have settled, before others are there: of Lanewise with
+   * its JVM, of a peer with its process.
+   *
+   * @return resident bytes by name; without those of whom the system does not tell
+   */
+  public Map<String, Long> memory() {
+    return memory;
+  }
+
   @Override
   public void close() {
     turns.forEach(t -> t.contender.close());
+    others.forEach(Workload::close);
     workload.close();
   }
 
-  /** Lanewise, in this process. */
-  private record Ours(Workload workload) implements Contender {
-    @Override
-    public String name() {
-      return OURS;
-    }
+  /**
+   * Something that Lanewise performs beside the case itself, to be compared with it.
+   *
+   * @param name under which its times are reported
+   * @param task what it performs
+   * @param threads with how many threads
+   * @param open makes the workload; not called for the contest's own case
+   */
+  public record Beside(String name, Case task, int threads, Supplier<Workload> open) {}
 
+  /** Lanewise, in this process; leaves as many threads as everything else here needs. */
+  private record Ours(String name, Workload workload, int threads, int usualThreads)
+      implements Contender {
     @Override
     public long nanos(long leadIn, long operations) {
+      if (threads == usualThreads) {
+        return timed(leadIn, operations);
+      }
+      Workers.setThreads(threads);
+      try {
+        return timed(leadIn, operations);
+      } finally {
+        Workers.setThreads(usualThreads);
+      }
+    }
+
+    private long timed(long leadIn, long operations) {
       for (long i = 0; i < leadIn; i++) {
         workload.run();
       }
@@ -315,7 +395,14 @@ public final class Contest implements AutoCloseable {
 
     @Override
     public Duration processorTime() {
-      return ProcessHandle.current().info().totalCpuDuration().orElse(Duration.ZERO);
+      return name.equals(OURS)
+          ? ProcessHandle.current().info().totalCpuDuration().orElse(Duration.ZERO)
+          : Duration.ZERO; // part of this process
+    }
+
+    @Override
+    public long residentBytes() {
+      return Contender.residentBytes(ProcessHandle.current().pid());
     }
 
     @Override

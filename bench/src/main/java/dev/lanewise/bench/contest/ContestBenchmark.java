@@ -32,6 +32,9 @@ public abstract class ContestBenchmark {
   /** System property: whether to take a step apart after it was timed. */
   public static final String BREAKDOWN = "lanewise.bench.breakdown";
 
+  /** System property: whether Lanewise performs other things by turns with the work, to compare. */
+  public static final String BESIDES = "lanewise.bench.besides";
+
   /** Threads of every contender. */
   @Param("1")
   public int threads;
@@ -53,6 +56,15 @@ public abstract class ContestBenchmark {
   protected abstract Workload workload();
 
   /**
+   * What else Lanewise performs by turns with the work.
+   *
+   * @return nothing, if not overridden
+   */
+  protected List<Contest.Beside> besides() {
+    return List.of();
+  }
+
+  /**
    * Takes a step of the work apart.
    *
    * @return its operations, or null for work of one operation
@@ -66,7 +78,8 @@ public abstract class ContestBenchmark {
   public void prepare() {
     Workers.setThreads(threads);
     List<String> names = peers.isEmpty() ? List.of() : List.of(peers.split(",", -1));
-    contest = new Contest(workload(), threads, Endpoint.find(names));
+    List<Contest.Beside> others = Boolean.getBoolean(BESIDES) ? besides() : List.of();
+    contest = new Contest(workload(), threads, Endpoint.find(names), others);
     ContestProfiler.start(contest);
   }
 

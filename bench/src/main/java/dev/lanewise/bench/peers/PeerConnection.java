@@ -94,7 +94,11 @@ public final class PeerConnection implements Contender {
       throw new PeerException(endpoint.name() + " has ended");
     }
     try {
-      String line = answers.poll(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+      String line = null;
+      // Second by second, so that time in which this process was stopped too does not count
+      for (long second = 0; line == null && second < PATIENCE.toSeconds(); second++) {
+        line = answers.poll(1, TimeUnit.SECONDS);
+      }
       if (line == null) {
         throw new PeerException(
             endpoint.name() + " does not answer within " + PATIENCE.toMinutes() + " minutes");
@@ -153,6 +157,11 @@ public final class PeerConnection implements Contender {
     return ProcessHandle.of(endpoint.pid())
         .flatMap(p -> p.info().totalCpuDuration())
         .orElse(Duration.ZERO);
+  }
+
+  @Override
+  public long residentBytes() {
+    return Contender.residentBytes(endpoint.pid());
   }
 
   @Override

@@ -23,7 +23,8 @@ public record Comparison(
    * @param old the old result
    * @param now the new one
    * @param speed new speed divided by old, with the most cautious interval that both allow
-   * @param verdict whether it changed beyond noise
+   * @param verdict whether it changed beyond noise: by the clock, and beside the machine's own
+   *     arithmetic or memory too, of which there may be more or less on another day
    */
   public record Change(Result old, Result now, Interval speed, Rival.Verdict verdict) {}
 
@@ -40,7 +41,6 @@ public record Comparison(
             .collect(Collectors.toMap(Result::name, Function.identity(), (a, b) -> b));
     List<Change> changes = new ArrayList<>();
     List<String> onlyNew = new ArrayList<>();
-    double floor = Math.max(old.floor(), now.floor());
     for (Result result : now.results()) {
       Result was = before.remove(result.name());
       if (was == null) {
@@ -48,20 +48,33 @@ public record Comparison(
       } else {
         Interval a = was.nanos();
         Interval b = result.nanos();
-        Interval speed =
-            new Interval(
-                a.median() / b.median(),
-                a.low() / b.high(),
-                a.high() / b.low(),
-                Math.min(a.count(), b.count()));
+        Interval speed = quotient(a, b);
+        double floor = Math.max(was.floor(), result.floor());
+        Rival.Verdict verdict = Rival.verdict(speed, floor);
         boolean doubtful = was.isDisturbed(old.limits()) || result.isDisturbed(now.limits());
-        changes.add(
-            new Change(
-                was, result, speed, doubtful ? Rival.Verdict.EVEN : Rival.verdict(speed, floor)));
+        if (doubtful || verdict != beside(was.limit(), result.limit(), floor, verdict)) {
+          verdict = Rival.Verdict.EVEN;
+        }
+        changes.add(new Change(was, result, speed, verdict));
       }
     }
     return new Comparison(
         changes, List.copyOf(before.keySet()), onlyNew, old.machine().equals(now.machine()));
+  }
+
+  /** The most cautious interval of a quotient that both allow. */
+  private static Interval quotient(Interval a, Interval b) {
+    return new Interval(
+        a.median() / b.median(),
+        a.low() / b.high(),
+        a.high() / b.low(),
+        Math.min(a.count(), b.count()));
+  }
+
+  /** What fractions of the machine's limit say, if both are known. */
+  private static Rival.Verdict beside(
+      Interval was, Interval now, double floor, Rival.Verdict otherwise) {
+    return was == null || now == null ? otherwise : Rival.verdict(quotient(now, was), floor);
   }
 
   /** The comparison in lines: what changed first, then how many did not. */

@@ -50,13 +50,13 @@ public final class HtmlReport {
 
   private String draw(Report baseline) {
     page.figures(Summary.figures(report));
-    if (report.forks() == 1) {
+    if (report.quick()) {
       page.paragraph(
-          (report.quick() ? "A quick run: short iterations, and one" : "One")
-              + " JVM for each case. What differs from one start of a JVM to the next is not in the"
-              + " intervals, so differences below %.0f %% are not called differences."
-                  .formatted(100 * report.floor()));
+          "A quick run: short iterations, and one JVM for each case. What differs from one start of"
+              + " a JVM to the next is not in the intervals, so differences below 5 % are not"
+              + " called differences.");
     }
+    report.failures().forEach(why -> page.paragraph("Failed: " + why));
     Summary.disturbed(report).ifPresent(page::paragraph);
     if (baseline != null) {
       compare(Comparison.of(baseline, report), baseline);
@@ -66,6 +66,10 @@ public final class HtmlReport {
       page.heading(suite(suite));
       bars(suite, threads(suite).iterator().next());
       table(suite);
+      for (Asides aside : Asides.of(report, suite)) {
+        page.paragraph(aside.title());
+        page.table(aside.header(), aside.rows());
+      }
       breakdowns(suite);
     }
     warmUp();
@@ -114,22 +118,21 @@ public final class HtmlReport {
   private void compare(Comparison comparison, Report baseline) {
     page.heading("Since " + baseline.date());
     comparison.notes().forEach(page::paragraph);
-    double floor = Math.max(report.floor(), baseline.floor());
     List<Comparison.Change> changed =
         comparison.changes().stream().filter(c -> c.verdict() != Rival.Verdict.EVEN).toList();
     if (!changed.isEmpty()) {
-      changes(page, changed, floor);
+      changes(page, changed);
     }
     Page rest = Page.fragment();
     List<Comparison.Change> same =
         comparison.changes().stream().filter(c -> c.verdict() == Rival.Verdict.EVEN).toList();
     if (!same.isEmpty()) {
-      changes(rest, same, floor);
+      changes(rest, same);
       page.folded(same.size() + " without a change beyond noise", rest);
     }
   }
 
-  private static void changes(Page to, List<Comparison.Change> changes, double floor) {
+  private static void changes(Page to, List<Comparison.Change> changes) {
     List<List<String>> rows = new ArrayList<>();
     for (Comparison.Change change : changes) {
       rows.add(
@@ -139,7 +142,7 @@ public final class HtmlReport {
               Text.speed(change.old().speed()),
               Text.speed(change.now().speed()),
               change.now().cost().unit(),
-              Text.ratio(change.speed(), floor)));
+              Text.ratio(change.speed(), change.verdict())));
     }
     to.table(List.of("case", "threads", "before", "now", "unit", "now ÷ before"), rows);
   }
@@ -298,7 +301,7 @@ public final class HtmlReport {
         row.add(
             result.rivals().stream()
                 .filter(r -> r.peer().equals(peer))
-                .map(r -> Text.ratio(r, report.floor()))
+                .map(r -> Text.ratio(r, result.floor()))
                 .findFirst()
                 .orElse(""));
       }

@@ -57,6 +57,7 @@ public final class MarkdownReport {
     line("");
     limits();
     Summary.disturbed(report).ifPresent(note -> line(note + "\n"));
+    report.failures().forEach(why -> line("Failed: " + why + "\n"));
     means();
     line(Summary.KEY);
     line("");
@@ -64,6 +65,7 @@ public final class MarkdownReport {
       line("## " + suite.substring(0, 1).toUpperCase(java.util.Locale.ROOT) + suite.substring(1));
       line("");
       table(suite);
+      Asides.of(report, suite).forEach(this::aside);
       breakdowns(suite);
     }
     line("## Peers");
@@ -122,10 +124,10 @@ public final class MarkdownReport {
     result.rivals().stream()
         .filter(r -> !r.peer().endsWith(Peers.AS_IS))
         .min(Comparator.comparingDouble(r -> r.nanos().median()))
-        .ifPresent(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, report.floor())));
+        .ifPresent(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, result.floor())));
     result.rivals().stream()
         .filter(r -> r.peer().equals("pytorch" + Peers.AS_IS))
-        .forEach(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, report.floor())));
+        .forEach(r -> said.add(Peers.label(r.peer()) + " " + Text.ratio(r, result.floor())));
     return String.join("; ", said);
   }
 
@@ -180,6 +182,15 @@ public final class MarkdownReport {
     }
   }
 
+  private void aside(Asides aside) {
+    line(aside.title());
+    line("");
+    line("| " + String.join(" | ", aside.header()) + " |");
+    line("| --- |" + " ---: |".repeat(aside.header().size() - 1));
+    aside.rows().forEach(row -> line("| " + String.join(" | ", row) + " |"));
+    line("");
+  }
+
   /** The longest step of a suite, taken apart. */
   private void breakdowns(String suite) {
     report.results().stream()
@@ -221,7 +232,7 @@ public final class MarkdownReport {
         row.append(
             result.rivals().stream()
                 .filter(r -> r.peer().equals(peer))
-                .map(r -> " " + Text.ratio(r, report.floor()) + " |")
+                .map(r -> " " + Text.ratio(r, result.floor()) + " |")
                 .findFirst()
                 .orElse(" |"));
       }

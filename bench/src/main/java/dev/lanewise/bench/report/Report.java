@@ -1,5 +1,6 @@
 package dev.lanewise.bench.report;
 
+import dev.lanewise.bench.contest.Contender;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.machine.MachineFacts;
@@ -29,6 +30,7 @@ import java.util.Map;
  * @param limits what the machine can do
  * @param peers each peer with its own description, or why it took no part
  * @param results the cases in the order measured
+ * @param failures cases that Lanewise did not perform, and why, a sentence each
  */
 public record Report(
     String date,
@@ -39,15 +41,17 @@ public record Report(
     MachineFacts machine,
     MachineLimits limits,
     Map<String, String> peers,
-    List<Result> results) {
+    List<Result> results,
+    List<String> failures) {
   private static final MathContext DIGITS = new MathContext(6);
 
-  /**
-   * The relative difference that is never called one: what differs from one start of a JVM to the
-   * next is in no interval of one JVM, and hardly in one of few.
-   */
-  public double floor() {
-    return forks == 1 ? 0.05 : 0.02;
+  /** Leaves the folders of whoever measured out of all that is said. */
+  public Report {
+    Map<String, String> told = new LinkedHashMap<>();
+    peers.forEach((name, text) -> told.put(name, Folders.hide(text)));
+    peers = told;
+    results = results.stream().map(r -> r.withFailures(Folders.hide(r.failures()))).toList();
+    failures = Folders.hide(failures);
   }
 
   /** The report as JSON. */
@@ -72,6 +76,9 @@ public record Report(
             ratesJson(limits.all())));
     json.put("peers", peers);
     json.put("results", results.stream().map(Result::toJson).toList());
+    if (!failures.isEmpty()) {
+      json.put("failures", failures);
+    }
     return Json.write(rounded(json));
   }
 
@@ -123,8 +130,9 @@ public record Report(
   public String toRows() {
     List<Map<String, Object>> rows = new ArrayList<>();
     for (Result result : results) {
-      rows.add(row(result, null));
+      rows.add(row(result, (Rival) null));
       result.rivals().forEach(rival -> rows.add(row(result, rival)));
+      result.besides().forEach(beside -> rows.add(row(result, beside)));
     }
     return Json.writePretty(rows);
   }
@@ -140,6 +148,7 @@ public record Report(
     row.put("unit", result.cost().unit());
     row.put("nanosPerOperation", result.nanos().median());
     row.put("fractionOfLimit", result.limit() == null ? null : result.limit().median());
+    row.put("memoryBytes", result.memory().get(Contender.OURS));
     row.put("othersShare", result.surroundings().others());
     row.put("peer", rival == null ? null : rival.peer());
     row.put("ratio", rival == null ? null : rival.ratio().median());
@@ -147,10 +156,21 @@ public record Report(
       Interval speed = rival.nanos().invert(result.cost().amount() * 1e9);
       row.put("ratioLow", rival.ratio().low());
       row.put("ratioHigh", rival.ratio().high());
-      row.put("verdict", rival.verdict(floor()).name().toLowerCase(java.util.Locale.ROOT));
+      row.put("verdict", rival.verdict(result.floor()).name().toLowerCase(java.util.Locale.ROOT));
       row.put("peerScore", speed.median());
       row.put("peerError", speed.error());
+      row.put("peerMemoryBytes", result.memory().get(rival.peer()));
     }
+    return row;
+  }
+
+  /** What Lanewise did beside a case stands like a peer, and the ratio is ours to it. */
+  private Map<String, Object> row(Result result, Beside beside) {
+    Map<String, Object> row = row(result, (Rival) null);
+    row.put("peer", "lanewise " + beside.name());
+    row.put("ratio", beside.ratio().median());
+    row.put("ratioLow", beside.ratio().low());
+    row.put("ratioHigh", beside.ratio().high());
     return row;
   }
 
@@ -187,14 +207,21 @@ public record Report(
     ((List<?>) m.get("caches")).forEach(c -> caches.add((String) c));
     Map<String, String> peers = new LinkedHashMap<>();
     ((Map<?, ?>) json.get("peers")).forEach((k, v) -> peers.put((String) k, (String) v));
+    int forks = ((Number) json.get("forks")).intValue();
     List<Result> results = new ArrayList<>();
-    ((List<?>) json.get("results")).forEach(r -> results.add(Result.fromJson((Map<?, ?>) r)));
+    for (Object result : (List<?>) json.get("results")) {
+      results.add(Result.fromJson((Map<?, ?>) result, forks));
+    }
+    List<String> failures = new ArrayList<>();
+    if (json.get("failures") instanceof List<?> list) {
+      list.forEach(text -> failures.add((String) text));
+    }
     return new Report(
         (String) json.get("date"),
         (String) json.get("command"),
         (String) json.get("version"),
         (Boolean) json.get("quick"),
-        ((Number) json.get("forks")).intValue(),
+        forks,
         new MachineFacts(
             (String) m.get("processor"),
             ((Number) m.get("cores")).intValue(),
@@ -210,7 +237,8 @@ public record Report(
             rates((Map<?, ?>) l.get("one")),
             rates((Map<?, ?>) l.get("all"))),
         peers,
-        results);
+        results,
+        failures);
   }
 
   private static Rates rates(Map<?, ?> json) {

@@ -6,9 +6,11 @@ import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.Workload.Pattern;
 import dev.lanewise.core.machine.MachineLimits;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /**
  * What was measured of a case with a number of threads.
@@ -26,6 +28,10 @@ import java.util.Map;
  *     operation then, by turns
  * @param failures why peers took no part that should have
  * @param breakdown where a step's time goes; null for a case of one operation
+ * @param besides what Lanewise did by turns with the case, to compare it with
+ * @param memory resident bytes of Lanewise and the peers once they had settled; empty where that
+ *     says nothing
+ * @param forks JVMs that measured the case
  */
 public record Result(
     String suite,
@@ -38,13 +44,49 @@ public record Result(
     Surroundings surroundings,
     List<Double> warmUp,
     List<String> failures,
-    Breakdown breakdown) {
+    Breakdown breakdown,
+    List<Beside> besides,
+    Map<String, Long> memory,
+    int forks) {
 
   /** Keeps the lists unmodifiable. */
   public Result {
     rivals = List.copyOf(rivals);
     warmUp = List.copyOf(warmUp);
     failures = List.copyOf(failures);
+    besides = List.copyOf(besides);
+    memory = Collections.unmodifiableMap(new LinkedHashMap<>(memory));
+  }
+
+  /**
+   * The relative difference that is never called one: what differs from one start of a JVM to the
+   * next is in no interval of one JVM, and hardly in one of few.
+   */
+  public double floor() {
+    return forks == 1 ? 0.05 : forks == 2 ? 0.03 : 0.02;
+  }
+
+  /** What was done beside the case under this name. */
+  Optional<Beside> beside(String name) {
+    return besides.stream().filter(b -> b.name().equals(name)).findFirst();
+  }
+
+  Result withFailures(List<String> other) {
+    return new Result(
+        suite,
+        task,
+        threads,
+        cost,
+        nanos,
+        limit,
+        rivals,
+        surroundings,
+        warmUp,
+        other,
+        breakdown,
+        besides,
+        memory,
+        forks);
   }
 
   /** Our speed in the cost's unit. */
@@ -77,6 +119,13 @@ public record Result(
     json.put("rivals", rivals.stream().map(Rival::toJson).toList());
     json.put("surroundings", surroundings.toJson());
     json.put("warmUp", warmUp);
+    json.put("forks", forks);
+    if (!besides.isEmpty()) {
+      json.put("besides", besides.stream().map(Beside::toJson).toList());
+    }
+    if (!memory.isEmpty()) {
+      json.put("memory", memory);
+    }
     if (!failures.isEmpty()) {
       json.put("failures", failures);
     }
@@ -87,7 +136,7 @@ public record Result(
     return json;
   }
 
-  static Result fromJson(Map<?, ?> json) {
+  static Result fromJson(Map<?, ?> json, int forks) {
     List<Rival> rivals = new ArrayList<>();
     for (Object rival : (List<?>) json.get("rivals")) {
       rivals.add(Rival.fromJson((Map<?, ?>) rival));
@@ -99,6 +148,14 @@ public record Result(
     List<String> failures = new ArrayList<>();
     if (json.get("failures") instanceof List<?> list) {
       list.forEach(text -> failures.add((String) text));
+    }
+    List<Beside> besides = new ArrayList<>();
+    if (json.get("besides") instanceof List<?> list) {
+      list.forEach(b -> besides.add(Beside.fromJson((Map<?, ?>) b)));
+    }
+    Map<String, Long> memory = new LinkedHashMap<>();
+    if (json.get("memory") instanceof Map<?, ?> map) {
+      map.forEach((name, bytes) -> memory.put((String) name, ((Number) bytes).longValue()));
     }
     return new Result(
         (String) json.get("suite"),
@@ -116,7 +173,10 @@ public record Result(
         Surroundings.fromJson((Map<?, ?>) json.get("surroundings")),
         warmUp,
         failures,
-        breakdown(json));
+        breakdown(json),
+        besides,
+        memory,
+        json.get("forks") instanceof Number own ? own.intValue() : forks);
   }
 
   private static List<Object> part(Breakdown.Part part) {

@@ -116,11 +116,15 @@ final class Summary {
 
   /** How the figures came to be, in sentences. */
   static List<String> method(Report report) {
+    int least = report.results().stream().mapToInt(Result::forks).min().orElse(1);
     String forks =
-        (report.forks() == 1 ? "one JVM" : report.forks() + " JVMs")
-            + " for each case and "
-            + (report.quick() ? "seven short" : "nine")
-            + " iterations in each";
+        (report.forks() == 1
+                ? "one JVM for each case"
+                : least == report.forks()
+                    ? report.forks() + " JVMs for each case"
+                    : least + " to " + report.forks() + " JVMs for each case")
+            + " and as many iterations in each as a fixed time allows, at most "
+            + (report.quick() ? "seven" : "nine");
     return List.of(
         "JMH, "
             + forks
@@ -133,8 +137,8 @@ final class Summary {
             + " right result before it is timed.",
         "± is half the 95 % interval of the median, from order statistics. A ratio is our speed"
             + " divided by the peer's in the same iteration: above 1, Lanewise is faster. A ratio"
-            + " is called faster or slower only if its whole interval is more than "
-            + "%.0f".formatted(100 * report.floor())
-            + " % from 1.");
+            + " is called faster or slower only if its whole interval is more than 5 % from 1, or"
+            + " 3 % where two JVMs measured it: what differs from one start of a JVM to the next is"
+            + " hardly in the interval.");
   }
 }

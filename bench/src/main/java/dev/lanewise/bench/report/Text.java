@@ -4,6 +4,7 @@ import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.peers.Peers;
+import dev.lanewise.bench.suite.Workloads;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineLimits.Rate;
@@ -84,7 +85,10 @@ public final class Text {
       case "train" ->
           "train %s, %s × %s tokens".formatted(model(task), p.apply("batch"), p.apply("tokens"));
       case "generate" ->
-          "generate %s, %s + %s tokens".formatted(model(task), p.apply("tokens"), p.apply("new"));
+          p.apply("new").equals("1")
+              ? "prompt %s, %s tokens".formatted(model(task), p.apply("tokens"))
+              : "generate %s, %s + %s tokens"
+                  .formatted(model(task), p.apply("tokens"), p.apply("new"));
       default -> shape(task);
     };
   }
@@ -179,14 +183,24 @@ public final class Text {
   }
 
   static String ratio(Interval ratio, double floor) {
+    return ratio(ratio, Rival.verdict(ratio, floor));
+  }
+
+  /** A ratio with its interval and what was made of it. */
+  static String ratio(Interval ratio, Rival.Verdict judged) {
     String verdict =
-        switch (Rival.verdict(ratio, floor)) {
+        switch (judged) {
           case FASTER -> "▲";
           case SLOWER -> "▼";
           case EVEN -> "≈";
         };
     return "%s %s× (%s–%s)"
         .formatted(verdict, times(ratio.median()), times(ratio.low()), times(ratio.high()));
+  }
+
+  /** A ratio with its interval, without a judgement. */
+  static String times(Interval ratio) {
+    return "%s× (%s–%s)".formatted(times(ratio.median()), times(ratio.low()), times(ratio.high()));
   }
 
   private static String times(double ratio) {
@@ -221,8 +235,17 @@ public final class Text {
     if (result.limit() != null) {
       line.append(", %s %% of the limit".formatted(percent(result.limit())));
     }
+    result
+        .beside(Workloads.ONE_THREAD)
+        .ifPresent(one -> line.append("; 1 thread " + times(one.ratio())));
+    result
+        .beside(Workloads.PLAIN)
+        .ifPresent(plain -> line.append("; product alone " + times(plain.ratio())));
+    result
+        .beside(Workloads.ROUND_SIZE)
+        .ifPresent(round -> line.append("; round size " + times(round.ratio())));
     for (Rival rival : result.rivals()) {
-      line.append("; %s %s".formatted(Peers.label(rival.peer()), ratio(rival, report.floor())));
+      line.append("; %s %s".formatted(Peers.label(rival.peer()), ratio(rival, result.floor())));
     }
     if (result.isDisturbed(report.limits())) {
       line.append("; machine was busy: " + disturbance(result, report));

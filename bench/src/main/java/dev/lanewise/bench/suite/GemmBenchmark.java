@@ -1,8 +1,10 @@
 package dev.lanewise.bench.suite;
 
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
+import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
 /**
@@ -46,6 +48,7 @@ public class GemmBenchmark extends ContestBenchmark {
     "gemm m=4 n=50257 k=768 layout=NT",
     "gemm m=1021 n=1031 k=1019 layout=NN",
     "gemm m=1021 n=3067 k=769 layout=NT",
+    "gemm m=3067 n=769 k=1021 layout=TN",
   })
   public String task;
 
@@ -55,5 +58,10 @@ public class GemmBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected List<Contest.Beside> besides() {
+    return Workloads.besides(Case.parse(task), threads);
   }
 }

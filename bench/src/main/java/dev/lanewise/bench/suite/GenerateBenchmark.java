@@ -2,8 +2,10 @@ package dev.lanewise.bench.suite;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
+import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
 /** Greedy text, one sequence with a cache of keys and values. */
@@ -11,7 +13,7 @@ public class GenerateBenchmark extends ContestBenchmark {
   /** The model, its prompt and how many tokens it adds; one token more means reading the prompt. */
   @Param({
     "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64",
-    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=64 new=32",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=16 new=32",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1",
   })
   public String task;
@@ -22,6 +24,11 @@ public class GenerateBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected List<Contest.Beside> besides() {
+    return Workloads.besides(Case.parse(task), threads);
   }
 
   @Override

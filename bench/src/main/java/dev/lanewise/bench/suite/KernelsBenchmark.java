@@ -1,8 +1,10 @@
 package dev.lanewise.bench.suite;
 
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
+import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
 /** The kernels around the matrix products, at the sizes of GPT-2 124M with 1024 tokens a step. */
@@ -43,5 +45,10 @@ public class KernelsBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected List<Contest.Beside> besides() {
+    return Workloads.besides(Case.parse(task), threads);
   }
 }

@@ -92,8 +92,12 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
       return Cost.tokens(all, flops, 4 * 10 * matrices, Pattern.UPDATE);
     }
     double count = c.number("new");
-    // All weights are read for each new token
-    return Cost.tokens(count, 2 * matrices * (tokens + count), 4 * matrices * count, Pattern.READ);
+    double body = 12 * layers * width * width;
+    double attention = 2 * layers * width * (tokens + count) * (tokens + count);
+    // Only new tokens need the head; all weights are read for each of them
+    double flops = 2 * body * (tokens + count - 1) + 2 * (matrices - body) * count + attention;
+    double counted = count == 1 ? tokens : count;
+    return Cost.tokens(counted, flops, 4 * matrices * count, Pattern.READ);
   }
 
   @Override

@@ -2,8 +2,10 @@ package dev.lanewise.bench.suite;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.ContestBenchmark;
 import dev.lanewise.bench.contest.Workload;
+import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
 /** Training steps: forward, backward, clipping and AdamW, at 32 bits. */
@@ -24,6 +26,11 @@ public class TrainBenchmark extends ContestBenchmark {
   @Override
   protected Workload workload() {
     return Workloads.open(Case.parse(task));
+  }
+
+  @Override
+  protected List<Contest.Beside> besides() {
+    return Workloads.besides(Case.parse(task), threads);
   }
 
   @Override

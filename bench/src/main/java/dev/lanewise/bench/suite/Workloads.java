@@ -2,15 +2,35 @@ package dev.lanewise.bench.suite;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Contest;
 import dev.lanewise.bench.contest.Workload;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.backend.cuda.CudaBackend;
 import dev.lanewise.core.backend.cuda.Precision;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
 
 /** Makes workloads from cases. */
 public final class Workloads {
+  /** The case itself with one thread. */
+  public static final String ONE_THREAD = "one-thread";
+
+  /** The product alone, with weights as they are. */
+  public static final String PLAIN = "plain";
+
+  /** The same with the nearest sizes that are multiples of 64. */
+  public static final String ROUND_SIZE = "round-size";
+
+  /** Names of all that may stand beside a case. */
+  public static final Set<String> BESIDES = Set.of(ONE_THREAD, PLAIN, ROUND_SIZE);
+
+  private static final int ROUND = 64;
+
   private Workloads() {}
 
   /**
@@ -66,6 +86,41 @@ public final class Workloads {
    */
   public static Breakdown breakdown(Case task, long patience) {
     return Breakdown.of(new CpuBackend(), backend -> new ModelWorkload(task, backend), patience);
+  }
+
+  /**
+   * What Lanewise performs by turns with a case, so that a ratio tells what the case costs beside
+   * it: the case itself with one thread, the product alone beside one with an epilogue or with
+   * packed weights, the nearest round size beside an odd one.
+   *
+   * @param task the case
+   * @param threads threads of the case
+   * @return what stands beside it; nothing on a GPU
+   */
+  public static List<Contest.Beside> besides(Case task, int threads) {
+    if (isOnGpu(task)) {
+      return List.of();
+    }
+    List<Contest.Beside> besides = new ArrayList<>();
+    if (threads > 1) {
+      besides.add(new Contest.Beside(ONE_THREAD, task, 1, () -> null));
+    }
+    if (task.operation().equals("linear")) {
+      Case plain = task.with(Map.of("epilogue", "none")).without("weights");
+      if (!plain.equals(task)) {
+        besides.add(new Contest.Beside(PLAIN, plain, threads, () -> open(plain)));
+      }
+    }
+    if (task.operation().equals("gemm") && task.number("m") > ROUND && task.number("m") % 2 == 1) {
+      Map<String, String> sizes = new LinkedHashMap<>();
+      for (String key : List.of("m", "n", "k")) {
+        int even = (task.number(key) + ROUND / 2) / ROUND * ROUND;
+        sizes.put(key, Integer.toString(Math.max(ROUND, even)));
+      }
+      Case round = task.with(sizes);
+      besides.add(new Contest.Beside(ROUND_SIZE, round, threads, () -> open(round)));
+    }
+    return besides;
   }
 
   /** Whether a case runs on a GPU, for which the limits of processor and memory do not hold. */

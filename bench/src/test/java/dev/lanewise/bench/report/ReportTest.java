@@ -46,7 +46,7 @@ class ReportTest {
         2,
         PRODUCT,
         ours,
-        new Interval(0.8, 0.78, 0.81, 30),
+        new Interval(4 / millis, 3.96 / millis, 4.04 / millis, 30),
         List.of(
             new Rival(
                 "openblas",
@@ -56,7 +56,15 @@ class ReportTest {
         List.of(0.4, 9e7, 0.5, 2e7, 0.6, 8e6, 0.8, 6e6, 1.2, 5e6),
         List.of(),
         new Breakdown(
-            millis * 1e6, List.of(new Breakdown.Part("linear 768→2304", 12, 4e6, 3e9, 2e7))));
+            millis * 1e6, List.of(new Breakdown.Part("linear 768→2304", 12, 4e6, 3e9, 2e7))),
+        List.of(
+            new Beside(
+                "one-thread",
+                Case.parse("gemm m=1000 n=1000 k=1000 layout=NT"),
+                new Interval(millis * 1.9e6, millis * 1.89e6, millis * 1.91e6, 30),
+                new Interval(1.9, 1.88, 1.92, 30))),
+        Map.of("lanewise", 1L << 30, "openblas", 2L << 30),
+        3);
   }
 
   private static Report report(Result... results) {
@@ -70,7 +78,8 @@ class ReportTest {
             "Processor <X>", 2, List.of("L2 1024K"), 1L << 34, "Linux 6", true, "VM 25", 512),
         new MachineLimits(512, 2, rates(240), rates(480)),
         Map.of("openblas", "OpenBLAS 0.3"),
-        List.of(results));
+        List.of(results),
+        List.of());
   }
 
   @Test
@@ -79,7 +88,7 @@ class ReportTest {
     Result result = report.results().getFirst();
     assertEquals(400, result.speed().median(), 1e-9);
     List<?> rows = (List<?>) Json.parse(report.toRows(), "rows");
-    assertEquals(2, rows.size());
+    assertEquals(3, rows.size());
     Map<?, ?> alone = (Map<?, ?>) rows.get(0);
     Map<?, ?> row = (Map<?, ?>) rows.get(1);
     for (String key :
@@ -160,6 +169,69 @@ class ReportTest {
         Rival.Verdict.EVEN,
         only(Comparison.of(old, report(result(9, 5, 0, 240)))).verdict(),
         "a machine at half its speed proves nothing");
+  }
+
+  @Test
+  void aChangeMustShowBesideTheMachineToo() {
+    Result before = result(5, 5, 0, 480);
+    Result slower = result(6, 5, 0, 480);
+    // As slow beside the machine's own loops as before: then it is the machine that is slower
+    assertEquals(
+        Rival.Verdict.EVEN,
+        only(Comparison.of(report(before), report(withLimit(slower, 0.79)))).verdict());
+    assertEquals(
+        Rival.Verdict.SLOWER,
+        only(Comparison.of(report(before), report(withLimit(slower, 0.66)))).verdict());
+  }
+
+  private static Result withLimit(Result r, double limit) {
+    return new Result(
+        r.suite(),
+        r.task(),
+        r.threads(),
+        r.cost(),
+        r.nanos(),
+        new Interval(limit, limit - 0.01, limit + 0.01, 30),
+        r.rivals(),
+        r.surroundings(),
+        r.warmUp(),
+        r.failures(),
+        r.breakdown(),
+        r.besides(),
+        r.memory(),
+        r.forks());
+  }
+
+  @Test
+  void whatStandsBesideIsShown() {
+    Report report = report(result(5, 5.5, 0, 480));
+    String html = HtmlReport.of(report, null);
+    String markdown = MarkdownReport.into("", report);
+    for (String part : List.of("1.90×", "1.00 GiB", "2.00 GiB", "50 %")) {
+      assertTrue(html.contains(part), part);
+      assertTrue(markdown.contains(part), part);
+    }
+  }
+
+  @Test
+  void foldersAreLeftOut() {
+    String home = System.getProperty("user.home");
+    Report plain = report(result(5, 5.5, 0, 480));
+    Report report =
+        new Report(
+            plain.date(),
+            plain.command(),
+            plain.version(),
+            plain.quick(),
+            plain.forks(),
+            plain.machine(),
+            plain.limits(),
+            Map.of("blis", "skipped: nothing in " + home + "/peers"),
+            plain.results(),
+            List.of("gemm: see " + System.getProperty("user.dir") + "/runs"));
+    assertEquals("skipped: nothing in ~/peers", report.peers().get("blis"));
+    assertEquals(List.of("gemm: see the current folder/runs"), report.failures());
+    assertFalse(report.toJson().contains(home), report.toJson());
   }
 
   private static Comparison.Change only(Comparison comparison) {
