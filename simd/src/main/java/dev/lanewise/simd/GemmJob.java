@@ -222,16 +222,15 @@ final class GemmJob implements Workers.Task {
     try (Scratch own = Scratch.take(rowsAt + (packsA ? packedRowsBytes(m) : 0))) {
       MemorySegment mine = own.segment;
       boolean isDirect = packed == null && readsDirectly(to - from);
+      boolean isApart = isDirect && !liesPacked(to - from);
       for (int kb = 0; kb < blocks; kb++) {
         int depth = depth(kb);
         MemorySegment panels = packed != null ? packed.segment : isDirect ? b : mine;
         long at = panelsAt;
-        long bStep = 0;
         if (packed != null) {
           at = packed.panel(kb, from);
         } else if (isDirect) {
           at = bAt + (long) kb * blockDepth * bStride + 4L * from;
-          bStep = bStride;
         } else {
           packB(kb, from, to, mine, panelsAt);
         }
@@ -251,23 +250,10 @@ final class GemmJob implements Workers.Task {
           long panelAt = at;
           int width;
           for (int col = from; col < to; col += width) {
-            width = Blocking.panelCols(col, n);
-            tile(
-                width,
-                rows,
-                tileAt,
-                aRow,
-                4,
-                panels,
-                panelAt,
-                bStep == 0 ? 4L * width : bStep,
-                kb,
-                i,
-                m,
-                i - start,
-                col,
-                mine);
-            panelAt += bStep == 0 ? 4L * width * depth : 4L * width;
+            width = isApart ? MicroKernel.FEW_COLS : Blocking.panelCols(col, n);
+            long bStep = isApart ? bStride : 0;
+            tile(width, rows, tileAt, aRow, panels, panelAt, bStep, kb, i, m, i - start, col, mine);
+            panelAt += isApart ? 4L * width : 4L * width * depth;
           }
           finish(kb, i, Math.min(ROWS, m - i), from, to - from, mine);
         }
@@ -297,8 +283,11 @@ final class GemmJob implements Workers.Task {
     if (bTransposed || alpha != 1 || cols % MicroKernel.FEW_COLS != 0) {
       return false;
     }
-    boolean liesPacked = cols == COLS && bStride == 4L * COLS && (b.address() + bAt) % 64 == 0;
-    return m <= DIRECT_ROWS || liesPacked;
+    return m <= DIRECT_ROWS || liesPacked(cols);
+  }
+
+  private boolean liesPacked(int cols) {
+    return cols == COLS && bStride == 4L * COLS && (b.address() + bAt) % 64 == 0;
   }
 
   private void ownRows(int task) {
@@ -309,16 +298,12 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine = own.segment;
       MemorySegment rows = a;
       long rowAt = aAt + from * aStride + 4L * block * blockDepth;
-      long aApart = aStride;
       long aRow = aStride;
-      long aStep = 4;
       if (packsA) {
         packA(block, from, to, mine, TEMP);
         rows = mine;
         rowAt = TEMP;
-        aApart = aTransposed ? 4L * (depth + Packing.SLACK) : 4L * depth;
-        aRow = aTransposed ? 4 : 4L * depth;
-        aStep = aTransposed ? 4L * ROWS : 4;
+        aRow = 4L * depth;
       }
       MemorySegment panels = packed == null ? shared : packed.segment;
       long panelAt = packed == null ? 0 : packed.panel(block, sharedFrom);
@@ -327,22 +312,8 @@ final class GemmJob implements Workers.Task {
         width = Blocking.panelCols(col, n);
         for (int i = from; i < to; i += ROWS) {
           int start = packsA ? i : Math.min(i, m - ROWS);
-          long tileAt = rowAt + (start - from) * aApart;
-          tile(
-              width,
-              rows,
-              tileAt,
-              aRow,
-              aStep,
-              panels,
-              panelAt,
-              4L * width,
-              block,
-              i,
-              to,
-              i - start,
-              col,
-              mine);
+          long tileAt = rowAt + (start - from) * aRow;
+          tile(width, rows, tileAt, aRow, panels, panelAt, 0, block, i, to, i - start, col, mine);
         }
         finish(block, from, to - from, col, Math.min(width, n - col), mine);
         panelAt += 4L * width * depth;
@@ -351,34 +322,26 @@ final class GemmJob implements Workers.Task {
   }
 
   private long packedRowsBytes(int rows) {
-    return 4L * (rows + ROWS) * (blockDepth + Packing.SLACK) + 64;
+    return 4L * (rows + ROWS) * blockDepth + 64;
   }
 
-  /** Packs rows of A: as tiles if it is transposed, else as whole rows, at least a tile of them. */
+  /** Packs whole rows of A, at least a tile of them. */
   private void packA(int kb, int from, int to, MemorySegment target, long at) {
     int depth = depth(kb);
     long firstAt = (long) kb * blockDepth;
-    long rowBytes = aTransposed ? 4L * (depth + Packing.SLACK) : 4L * depth;
+    long rowBytes = 4L * depth;
+    int rows = (to - from + ROWS - 1) / ROWS * ROWS;
     if (aTransposed) {
-      Packing.copy(
-          a,
-          aAt + firstAt * aStride + 4L * from,
-          aStride,
-          to - from,
-          m - from,
-          depth,
-          target,
-          at,
-          ROWS,
-          ROWS * rowBytes);
+      long fromAt = aAt + firstAt * aStride + 4L * from;
+      Packing.transpose(a, fromAt, aStride, depth, to - from, target, at, depth);
     } else {
-      for (int i = 0; i < (to - from + ROWS - 1) / ROWS * ROWS; i++) {
+      for (int i = 0; i < rows; i++) {
         long rowAt = aAt + Math.min(from + i, to - 1) * aStride + 4 * firstAt;
-        MemorySegment.copy(a, rowAt, target, at + i * rowBytes, 4L * depth);
+        MemorySegment.copy(a, rowAt, target, at + i * rowBytes, rowBytes);
       }
     }
     if (packed != null && alpha != 1) {
-      Packing.scale(target, at, (to - from + ROWS - 1L) / ROWS * ROWS * rowBytes / 4, alpha);
+      Packing.scale(target, at, (long) rows * depth, alpha);
     }
   }
 
@@ -413,7 +376,7 @@ final class GemmJob implements Workers.Task {
         Packing.transpose(b, fromAt, bStride, lines, depth, target, at, width);
       } else {
         long fromAt = bAt + first * bStride + 4L * col;
-        Packing.copy(b, fromAt, bStride, lines, lines, depth, target, at, width, 0);
+        Packing.copy(b, fromAt, bStride, lines, depth, target, at, width);
       }
       at += 4L * width * depth;
     }
@@ -422,6 +385,7 @@ final class GemmJob implements Workers.Task {
   /**
    * Computes the tile at row {@code i} and column {@code col}.
    *
+   * @param bStep distance of B's rows if B is not packed, or else 0
    * @param rowEnd row after the last that this task owns
    * @param above rows that the tile has in excess above row {@code i}
    */
@@ -430,7 +394,6 @@ final class GemmJob implements Workers.Task {
       MemorySegment rows,
       long rowAt,
       long aRow,
-      long aStep,
       MemorySegment panels,
       long panelAt,
       long bStep,
@@ -443,16 +406,20 @@ final class GemmJob implements Workers.Task {
     long at = cAt + i * cStride + 4L * col;
     int height = Math.min(ROWS, rowEnd - i);
     int cols = Math.min(width, n - col);
-    if (height == ROWS && cols == width) {
+    int depth = depth(kb);
+    if (height == ROWS && cols == width && bStep == 0) {
       MicroKernel.multiply(
-          width, rows, rowAt, aRow, aStep, panels, panelAt, bStep, depth(kb), c, at, cStride,
-          beta(kb));
-    } else {
-      long rowBytes = 4L * width;
-      MicroKernel.multiply(
-          width, rows, rowAt, aRow, aStep, panels, panelAt, bStep, depth(kb), temp, 0, rowBytes, 0);
-      Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
+          width, rows, rowAt, aRow, panels, panelAt, depth, c, at, cStride, beta(kb));
+      return;
     }
+    long rowBytes = 4L * width;
+    if (bStep == 0) {
+      MicroKernel.multiply(width, rows, rowAt, aRow, panels, panelAt, depth, temp, 0, rowBytes, 0);
+    } else {
+      MicroKernel.multiplyApart(
+          rows, rowAt, aRow, panels, panelAt, bStep, depth, temp, 0, rowBytes);
+    }
+    Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
   }
 
   private void finish(int kb, int i, int rows, int col, int cols, MemorySegment temp) {

@@ -11,9 +11,11 @@ import jdk.incubator.vector.VectorSpecies;
  *
  * <p>A tile of C, six rows by two or four vectors, lives in registers while {@code depth} columns
  * of A meet {@code depth} rows of B. The kernels are written out flat, because values in local
- * variables are all that the compiler keeps in registers with certainty. Six by four fills 24 of 32
- * vector registers and, of the shapes that do, needs few instructions for each multiplication and
- * suits the sizes of models, which are multiples of 64; six by two fills 12 of 16.
+ * variables are all that the compiler keeps in registers with certainty, and count in constant
+ * steps, because only then are the checks of all accesses made before the loop. Six by four fills
+ * 24 of 32 vector registers and, of the shapes that do, needs few instructions for each
+ * multiplication and suits the sizes of models, which are multiples of 64; six by two fills 12 of
+ * 16.
  */
 final class MicroKernel {
   /** Whether the machine has 32 vector registers at the width in use. */
@@ -40,19 +42,16 @@ final class MicroKernel {
    * Computes a tile, {@code C = A B + beta C}; with {@code beta} 0 C is not read. Offsets and
    * distances are in bytes.
    *
-   * @param cols {@link #COLS} or {@link #FEW_COLS}: columns of the tile
-   * @param aRow distance of A's rows, {@code aStep} that of its columns
-   * @param bStep distance of B's rows, each of {@code cols} floats side by side
+   * @param cols {@link #COLS} or {@link #FEW_COLS}: columns of the tile and of B's packed panel
+   * @param aRow distance of A's rows, of {@code depth} floats each
    */
   static void multiply(
       int cols,
       MemorySegment a,
       long aAt,
       long aRow,
-      long aStep,
       MemorySegment b,
       long bAt,
-      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
@@ -60,15 +59,15 @@ final class MicroKernel {
       float beta) {
     if (cols == FEW_COLS) {
       if (beta == 0) {
-        tile2(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride);
+        tile2(a, aAt, aRow, b, bAt, depth, c, cAt, cStride);
       } else {
-        tile2More(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+        tile2More(a, aAt, aRow, b, bAt, depth, c, cAt, cStride, beta);
       }
     } else {
       if (beta == 0) {
-        tile4(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride);
+        tile4(a, aAt, aRow, b, bAt, depth, c, cAt, cStride);
       } else {
-        tile4More(a, aAt, aRow, aStep, b, bAt, bStep, depth, c, cAt, cStride, beta);
+        tile4More(a, aAt, aRow, b, bAt, depth, c, cAt, cStride, beta);
       }
     }
   }
@@ -77,10 +76,8 @@ final class MicroKernel {
       MemorySegment a,
       long aAt,
       long aRow,
-      long aStep,
       MemorySegment b,
       long bAt,
-      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
@@ -118,12 +115,13 @@ final class MicroKernel {
     FloatVector c51 = zero;
     FloatVector c52 = zero;
     FloatVector c53 = zero;
-    long step = 0;
     for (int k = 0; k < depth; k++) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
-      FloatVector b2 = FloatVector.fromMemorySegment(F, b, bAt + 2 * V, ORDER);
-      FloatVector b3 = FloatVector.fromMemorySegment(F, b, bAt + 3 * V, ORDER);
+      long step = 4L * k;
+      long at = bAt + 4L * COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
@@ -154,8 +152,6 @@ final class MicroKernel {
       c51 = a5.fma(b1, c51);
       c52 = a5.fma(b2, c52);
       c53 = a5.fma(b3, c53);
-      step += aStep;
-      bAt += bStep;
     }
     c00.intoMemorySegment(c, cAt, ORDER);
     c01.intoMemorySegment(c, cAt + V, ORDER);
@@ -192,10 +188,8 @@ final class MicroKernel {
       MemorySegment a,
       long aAt,
       long aRow,
-      long aStep,
       MemorySegment b,
       long bAt,
-      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
@@ -234,12 +228,13 @@ final class MicroKernel {
     FloatVector c51 = zero;
     FloatVector c52 = zero;
     FloatVector c53 = zero;
-    long step = 0;
     for (int k = 0; k < depth; k++) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
-      FloatVector b2 = FloatVector.fromMemorySegment(F, b, bAt + 2 * V, ORDER);
-      FloatVector b3 = FloatVector.fromMemorySegment(F, b, bAt + 3 * V, ORDER);
+      long step = 4L * k;
+      long at = bAt + 4L * COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
@@ -270,8 +265,6 @@ final class MicroKernel {
       c51 = a5.fma(b1, c51);
       c52 = a5.fma(b2, c52);
       c53 = a5.fma(b3, c53);
-      step += aStep;
-      bAt += bStep;
     }
     FloatVector scale = FloatVector.broadcast(F, beta);
     FloatVector.fromMemorySegment(F, c, cAt, ORDER)
@@ -353,11 +346,15 @@ final class MicroKernel {
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
   }
 
-  private static void tile2(
+  /**
+   * Computes a tile of {@link #FEW_COLS} columns, {@code C = A B}, of a B that is not packed.
+   *
+   * @param bStep distance of B's rows
+   */
+  static void multiplyApart(
       MemorySegment a,
       long aAt,
       long aRow,
-      long aStep,
       MemorySegment b,
       long bAt,
       long bStep,
@@ -386,10 +383,11 @@ final class MicroKernel {
     FloatVector c41 = zero;
     FloatVector c50 = zero;
     FloatVector c51 = zero;
-    long step = 0;
     for (int k = 0; k < depth; k++) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
+      long step = 4L * k;
+      long at = bAt + k * bStep;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
@@ -408,8 +406,80 @@ final class MicroKernel {
       FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
-      step += aStep;
-      bAt += bStep;
+    }
+    c00.intoMemorySegment(c, cAt, ORDER);
+    c01.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c10.intoMemorySegment(c, cAt, ORDER);
+    c11.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c20.intoMemorySegment(c, cAt, ORDER);
+    c21.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c30.intoMemorySegment(c, cAt, ORDER);
+    c31.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c40.intoMemorySegment(c, cAt, ORDER);
+    c41.intoMemorySegment(c, cAt + V, ORDER);
+    cAt += cStride;
+    c50.intoMemorySegment(c, cAt, ORDER);
+    c51.intoMemorySegment(c, cAt + V, ORDER);
+  }
+
+  private static void tile2(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      MemorySegment b,
+      long bAt,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
+    for (int k = 0; k < depth; k++) {
+      long step = 4L * k;
+      long at = bAt + 4L * FEW_COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
+      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
     }
     c00.intoMemorySegment(c, cAt, ORDER);
     c01.intoMemorySegment(c, cAt + V, ORDER);
@@ -434,10 +504,8 @@ final class MicroKernel {
       MemorySegment a,
       long aAt,
       long aRow,
-      long aStep,
       MemorySegment b,
       long bAt,
-      long bStep,
       int depth,
       MemorySegment c,
       long cAt,
@@ -464,10 +532,11 @@ final class MicroKernel {
     FloatVector c41 = zero;
     FloatVector c50 = zero;
     FloatVector c51 = zero;
-    long step = 0;
     for (int k = 0; k < depth; k++) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, b, bAt, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, b, bAt + V, ORDER);
+      long step = 4L * k;
+      long at = bAt + 4L * FEW_COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
@@ -486,8 +555,6 @@ final class MicroKernel {
       FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
-      step += aStep;
-      bAt += bStep;
     }
     FloatVector scale = FloatVector.broadcast(F, beta);
     FloatVector.fromMemorySegment(F, c, cAt, ORDER)

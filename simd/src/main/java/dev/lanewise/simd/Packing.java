@@ -8,15 +8,12 @@ import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * Copies blocks of a matrix into panels, the order in which {@link MicroKernel} reads them: a panel
- * holds {@code width} rows of A or columns of B as {@code depth} groups of {@code width} floats.
- * Where the matrix has less than a full panel, the rest of a group is undefined; it only meets
- * elements of C that do not exist. Offsets and strides are in bytes.
+ * Copies blocks of a matrix into the order in which {@link MicroKernel} reads them. A panel of B
+ * holds {@code width} columns as {@code depth} groups of {@code width} floats; packed A, whole
+ * rows. Where the matrix has less than a full panel, the rest of a group is undefined; it only
+ * meets elements of C that do not exist. Offsets and strides are in bytes.
  */
 final class Packing {
-  /** Floats that a panel of A may overrun, for each of its rows. */
-  static final int SLACK = 4;
-
   private static final VectorSpecies<Integer> I = Machine.I;
   private static final VectorSpecies<Float> F = Machine.F;
   private static final int LANES = Machine.LANES;
@@ -75,8 +72,10 @@ final class Packing {
       int width) {
     touch(from, at, stride, lines, depth);
     long toStride = (long) width * Float.BYTES;
-    int whole = depth - depth % LANES;
-    for (int k = 0; k < whole; k += LANES) {
+    int whole = lines == 0 || depth < LANES ? 0 : depth;
+    for (int next = 0; next < whole; next += LANES) {
+      // The last square is moved back to end with the last column.
+      int k = Math.min(next, depth - LANES);
       // Downwards, so that what one block overruns is written over by the next.
       for (int i = (width - 1) / LANES * LANES; i >= 0; i -= LANES) {
         long rowAt = at + Math.min(i, lines - 1) * stride + 4L * k;
@@ -113,95 +112,43 @@ final class Packing {
   }
 
   /**
-   * Packs panels side by side where a group lies within a stored row: B as it is, or A transposed.
-   * With a width that is no multiple of the lanes it writes up to a vector past the panels' ends.
+   * Packs one panel where a group lies within a stored row: B as it is.
    *
-   * @param lines floats to pack of each stored row, for all panels together
-   * @param readable floats that may be read of each stored row, at least {@code lines}
-   * @param toApart bytes from one panel to the next
+   * @param lines floats to pack of each stored row, at most {@code width}
+   * @param width two vectors or four
    */
   static void copy(
       MemorySegment from,
       long at,
       long stride,
       int lines,
-      int readable,
       int depth,
       MemorySegment to,
       long toAt,
-      int width,
-      long toApart) {
-    int vectors = (width + LANES - 1) / LANES;
-    int overrun = vectors * LANES - width;
-    int panels = Math.max(0, Math.min(lines, readable - overrun)) / width;
-    if (vectors == 1) {
-      copyByOne(from, at, stride, panels, depth, to, toAt, width, toApart);
-    } else if (vectors == 2) {
-      copyByTwo(from, at, stride, panels, depth, to, toAt, width, toApart);
-    } else if (vectors == 4) {
-      panels = Math.min(1, panels);
-      copyByFour(from, at, stride, panels == 0 ? 0 : depth, to, toAt);
+      int width) {
+    if (lines < width) {
+      copyScalars(from, at, stride, lines, depth, to, toAt, width);
+    } else if (width == 2 * LANES) {
+      copyByTwo(from, at, stride, depth, to, toAt);
     } else {
-      panels = 0;
-    }
-    for (int i = panels * width; i < lines; i += width) {
-      int rest = Math.min(width, lines - i);
-      copyScalars(from, at + 4L * i, stride, rest, depth, to, toAt + i / width * toApart, width);
-    }
-  }
-
-  private static void copyByOne(
-      MemorySegment from,
-      long at,
-      long stride,
-      int panels,
-      int depth,
-      MemorySegment to,
-      long toAt,
-      int width,
-      long toApart) {
-    from = Native.known(from);
-    to = Native.known(to);
-    long widthBytes = (long) width * Float.BYTES;
-    for (int k = 0; k < depth; k++) {
-      long rowAt = at + k * stride;
-      long groupAt = toAt + k * widthBytes;
-      for (int p = 0; p < panels; p++) {
-        IntVector.fromMemorySegment(I, from, rowAt, ORDER).intoMemorySegment(to, groupAt, ORDER);
-        rowAt += widthBytes;
-        groupAt += toApart;
-      }
+      copyByFour(from, at, stride, depth, to, toAt);
     }
   }
 
   private static void copyByTwo(
-      MemorySegment from,
-      long at,
-      long stride,
-      int panels,
-      int depth,
-      MemorySegment to,
-      long toAt,
-      int width,
-      long toApart) {
+      MemorySegment from, long at, long stride, int depth, MemorySegment to, long toAt) {
     from = Native.known(from);
     to = Native.known(to);
-    long widthBytes = (long) width * Float.BYTES;
     for (int k = 0; k < depth; k++) {
-      long rowAt = at + k * stride;
-      long groupAt = toAt + k * widthBytes;
-      for (int p = 0; p < panels; p++) {
-        IntVector first = IntVector.fromMemorySegment(I, from, rowAt, ORDER);
-        IntVector second = IntVector.fromMemorySegment(I, from, rowAt + V, ORDER);
-        first.intoMemorySegment(to, groupAt, ORDER);
-        second.intoMemorySegment(to, groupAt + V, ORDER);
-        rowAt += widthBytes;
-        groupAt += toApart;
-      }
+      IntVector first = IntVector.fromMemorySegment(I, from, at, ORDER);
+      IntVector second = IntVector.fromMemorySegment(I, from, at + V, ORDER);
+      first.intoMemorySegment(to, toAt, ORDER);
+      second.intoMemorySegment(to, toAt + V, ORDER);
+      at += stride;
+      toAt += 2 * V;
     }
   }
 
-  /** One panel, which a width of four vectors comes as. */
   private static void copyByFour(
       MemorySegment from, long at, long stride, int depth, MemorySegment to, long toAt) {
     from = Native.known(from);
