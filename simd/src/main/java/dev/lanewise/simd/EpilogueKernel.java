@@ -33,25 +33,30 @@ final class EpilogueKernel {
       int cols,
       MemorySegment padded) {
     int whole = cols - cols % LANES;
-    for (int i = row; i < row + rows; i++) {
-      long at = cAt + i * cStride + 4L * col;
-      if (whole > 0) {
-        run(
-            e,
-            c,
-            at,
-            e.bias,
-            biasAt(e, col),
-            e.preActivation == null ? null : e.preActivation.segment(),
-            at(e.preActivation, i, col),
-            e.gradientOf == null ? null : e.gradientOf.segment(),
-            at(e.gradientOf, i, col),
-            e.residual == null ? null : e.residual.segment(),
-            at(e.residual, i, col),
-            whole);
-      }
-      if (whole < cols) {
-        tail(e, c, at + 4L * whole, i, col + whole, cols - whole, padded);
+    long at = cAt + row * cStride + 4L * col;
+    if (whole > 0) {
+      run(
+          e,
+          c,
+          at,
+          cStride,
+          e.bias,
+          biasAt(e, col),
+          segment(e.preActivation),
+          at(e.preActivation, row, col),
+          stride(e.preActivation),
+          segment(e.gradientOf),
+          at(e.gradientOf, row, col),
+          stride(e.gradientOf),
+          segment(e.residual),
+          at(e.residual, row, col),
+          stride(e.residual),
+          rows,
+          whole);
+    }
+    if (whole < cols) {
+      for (int i = 0; i < rows; i++) {
+        tail(e, c, at + i * cStride + 4L * whole, row + i, col + whole, cols - whole, padded);
       }
     }
   }
@@ -75,14 +80,19 @@ final class EpilogueKernel {
         e,
         padded,
         0,
+        0,
         e.bias == null ? null : padded,
         v,
         e.preActivation == null ? null : padded,
         2 * v,
+        0,
         e.gradientOf == null ? null : padded,
         3 * v,
+        0,
         e.residual == null ? null : padded,
         4 * v,
+        0,
+        1,
         LANES);
     if (e.preActivation != null) {
       MemorySegment.copy(
@@ -99,51 +109,119 @@ final class EpilogueKernel {
     return m == null ? 0 : 4 * (m.offset() + i * m.stride() + j);
   }
 
+  private static long stride(Matrix m) {
+    return m == null ? 0 : 4 * m.stride();
+  }
+
+  private static MemorySegment segment(Matrix m) {
+    return m == null ? null : m.segment();
+  }
+
   private static void run(
       Epilogue e,
       MemorySegment c,
       long cAt,
+      long cStride,
       MemorySegment bias,
       long biasAt,
       MemorySegment kept,
       long keptAt,
+      long keptStride,
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     boolean hasGradient = e.gradientActivation != Epilogue.Activation.NONE;
     MemorySegment added = hasGradient ? null : residual;
     if (!hasGradient || bias != null || kept != null || e.activation != Epilogue.Activation.NONE) {
       switch (e.activation) {
-        case NONE -> linear(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
-        case GELU_TANH -> geluTanh(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
-        case GELU_ERF -> geluErf(c, cAt, bias, biasAt, kept, keptAt, added, residualAt, n);
+        case NONE ->
+            linear(
+                c,
+                cAt,
+                cStride,
+                bias,
+                biasAt,
+                kept,
+                keptAt,
+                keptStride,
+                added,
+                residualAt,
+                residualStride,
+                rows,
+                cols);
+        case GELU_TANH ->
+            geluTanh(
+                c,
+                cAt,
+                cStride,
+                bias,
+                biasAt,
+                kept,
+                keptAt,
+                keptStride,
+                added,
+                residualAt,
+                residualStride,
+                rows,
+                cols);
+        case GELU_ERF ->
+            geluErf(
+                c,
+                cAt,
+                cStride,
+                bias,
+                biasAt,
+                kept,
+                keptAt,
+                keptStride,
+                added,
+                residualAt,
+                residualStride,
+                rows,
+                cols);
       }
     }
     switch (e.gradientActivation) {
       case NONE -> {}
-      case GELU_TANH -> gradientTanh(c, cAt, x, xAt, residual, residualAt, n);
-      case GELU_ERF -> gradientErf(c, cAt, x, xAt, residual, residualAt, n);
+      case GELU_TANH ->
+          gradientTanh(
+              c, cAt, cStride, x, xAt, xStride, residual, residualAt, residualStride, rows, cols);
+      case GELU_ERF ->
+          gradientErf(
+              c, cAt, cStride, x, xAt, xStride, residual, residualAt, residualStride, rows, cols);
     }
   }
+
+  // In each kernel one loop runs over the vectors of all rows: a block has only some in each row,
+  // and a loop that starts anew in each row takes longer to get going than to run.
 
   private static void linear(
       MemorySegment out,
       long cAt,
+      long cStride,
       MemorySegment bias,
       long biasAt,
       MemorySegment kept,
       long keptAt,
+      long keptStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     out = Native.known(out);
     bias = Native.knownOrNull(bias);
     kept = Native.knownOrNull(kept);
     residual = Native.knownOrNull(residual);
-    for (int i = 0; i < n; i += LANES) {
-      long at = (long) i * Float.BYTES;
+    int vectors = rows * (cols / LANES);
+    int j = 0;
+    for (int i = 0; i < vectors; i++) {
+      long at = (long) j * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
       if (bias != null) {
         v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
@@ -156,26 +234,39 @@ final class EpilogueKernel {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
       }
       y.intoMemorySegment(out, cAt + at, ORDER);
+      j += LANES;
+      if (j == cols) {
+        j = 0;
+        cAt += cStride;
+        keptAt += keptStride;
+        residualAt += residualStride;
+      }
     }
   }
 
   private static void geluTanh(
       MemorySegment out,
       long cAt,
+      long cStride,
       MemorySegment bias,
       long biasAt,
       MemorySegment kept,
       long keptAt,
+      long keptStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     out = Native.known(out);
     bias = Native.knownOrNull(bias);
     kept = Native.knownOrNull(kept);
     residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
-    for (int i = 0; i < n; i += LANES) {
-      long at = (long) i * Float.BYTES;
+    int vectors = rows * (cols / LANES);
+    int j = 0;
+    for (int i = 0; i < vectors; i++) {
+      long at = (long) j * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
       if (bias != null) {
         v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
@@ -212,26 +303,39 @@ final class EpilogueKernel {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
       }
       y.intoMemorySegment(out, cAt + at, ORDER);
+      j += LANES;
+      if (j == cols) {
+        j = 0;
+        cAt += cStride;
+        keptAt += keptStride;
+        residualAt += residualStride;
+      }
     }
   }
 
   private static void geluErf(
       MemorySegment out,
       long cAt,
+      long cStride,
       MemorySegment bias,
       long biasAt,
       MemorySegment kept,
       long keptAt,
+      long keptStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     out = Native.known(out);
     bias = Native.knownOrNull(bias);
     kept = Native.knownOrNull(kept);
     residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
-    for (int i = 0; i < n; i += LANES) {
-      long at = (long) i * Float.BYTES;
+    int vectors = rows * (cols / LANES);
+    int j = 0;
+    for (int i = 0; i < vectors; i++) {
+      long at = (long) j * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, out, cAt + at, ORDER);
       if (bias != null) {
         v = v.add(FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER));
@@ -276,24 +380,37 @@ final class EpilogueKernel {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
       }
       y.intoMemorySegment(out, cAt + at, ORDER);
+      j += LANES;
+      if (j == cols) {
+        j = 0;
+        cAt += cStride;
+        keptAt += keptStride;
+        residualAt += residualStride;
+      }
     }
   }
 
   private static void gradientTanh(
       MemorySegment out,
       long cAt,
+      long cStride,
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     out = Native.known(out);
     x = Native.known(x);
     residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
     FloatVector far = FloatVector.broadcast(F, Gelu.TANH_FAR);
-    for (int i = 0; i < n; i += LANES) {
-      long at = (long) i * Float.BYTES;
+    int vectors = rows * (cols / LANES);
+    int j = 0;
+    for (int i = 0; i < vectors; i++) {
+      long at = (long) j * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER);
       // The gradient is flat beyond the clamp, and the cube cannot overflow within it. x - x is 0
       // for a finite x and NaN for an infinite one.
@@ -334,23 +451,36 @@ final class EpilogueKernel {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
       }
       y.intoMemorySegment(out, cAt + at, ORDER);
+      j += LANES;
+      if (j == cols) {
+        j = 0;
+        cAt += cStride;
+        xAt += xStride;
+        residualAt += residualStride;
+      }
     }
   }
 
   private static void gradientErf(
       MemorySegment out,
       long cAt,
+      long cStride,
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment residual,
       long residualAt,
-      int n) {
+      long residualStride,
+      int rows,
+      int cols) {
     out = Native.known(out);
     x = Native.known(x);
     residual = Native.knownOrNull(residual);
     FloatVector one = FloatVector.broadcast(F, 1f);
-    for (int i = 0; i < n; i += LANES) {
-      long at = (long) i * Float.BYTES;
+    int vectors = rows * (cols / LANES);
+    int j = 0;
+    for (int i = 0; i < vectors; i++) {
+      long at = (long) j * Float.BYTES;
       FloatVector v = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER);
       FloatVector a = v.abs();
       FloatVector c = a.mul(a).mul(-0.5f);
@@ -389,6 +519,13 @@ final class EpilogueKernel {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));
       }
       y.intoMemorySegment(out, cAt + at, ORDER);
+      j += LANES;
+      if (j == cols) {
+        j = 0;
+        cAt += cStride;
+        xAt += xStride;
+        residualAt += residualStride;
+      }
     }
   }
 }
