@@ -1,6 +1,7 @@
 package dev.lanewise.simd;
 
 import static dev.lanewise.simd.AttentionTiles.LD;
+import static dev.lanewise.simd.AttentionTiles.PANEL;
 import static dev.lanewise.simd.AttentionTiles.ROWS;
 
 import java.lang.foreign.MemorySegment;
@@ -20,8 +21,6 @@ final class AttentionBackward {
   /** Queries in a block, a multiple of every tile's rows. */
   private static final int QUERY_BLOCK = 48;
 
-  private static final int LANES = Machine.LANES;
-  private static final int PANEL = 2 * LANES;
 
   private AttentionBackward() {}
 
@@ -65,8 +64,18 @@ final class AttentionBackward {
         int width = Math.min(KEY_BLOCK, keys - key);
         long kRow = k.at(sequence, head) + key * k.rowStep;
         long vRow = v.at(sequence, head) + key * v.rowStep;
-        AttentionRows.copy(k.segment, kRow, k.rowStep, s, kAt, step, width, headSize, 1);
-        AttentionForward.pack(s, kAt, step, width, headSize, s, kPanelsAt);
+        AttentionRows.copy(
+            k.segment,
+            kRow,
+            k.rowStep,
+            s,
+            kAt,
+            4L * PANEL,
+            4L * PANEL * KEY_BLOCK,
+            width,
+            headSize,
+            1);
+        AttentionForward.pack(k.segment, kRow, k.rowStep, width, headSize, s, kPanelsAt);
         AttentionForward.pack(v.segment, vRow, v.rowStep, width, headSize, s, vPanelsAt);
         if (queries == 0) {
           AttentionRows.clear(s, dkAt, KEY_BLOCK * padded);
@@ -107,7 +116,8 @@ final class AttentionBackward {
             }
             for (int d = 0; d < padded; d += PANEL) {
               long c = dqAt + (query + r) * step + d * 4L;
-              AttentionTiles.byRows(s, ds, s, kAt + d * 4L, step, c, step, depth, key > 0);
+              long b = kAt + 4L * d * KEY_BLOCK;
+              AttentionTiles.byRows(s, ds, b, c, step, depth, key > 0);
             }
           }
           for (int r = 0; r < width; r += ROWS) {
@@ -123,10 +133,8 @@ final class AttentionBackward {
               long a = skip * LD + r * 4L;
               long b = (query + skip) * LD + d * 4L;
               long c = r * step + d * 4L;
-              AttentionTiles.byColumns(
-                  s, pAt + a, LD, s, gradAt + b, LD, dvAt + c, step, depth, add);
-              AttentionTiles.byColumns(
-                  s, dsAt + a, LD, s, queryAt + b, LD, dkAt + c, step, depth, add);
+              AttentionTiles.byColumns(s, pAt + a, gradAt + b, dvAt + c, step, depth, add);
+              AttentionTiles.byColumns(s, dsAt + a, queryAt + b, dkAt + c, step, depth, add);
             }
           }
         }

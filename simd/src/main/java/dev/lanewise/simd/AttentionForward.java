@@ -1,6 +1,7 @@
 package dev.lanewise.simd;
 
 import static dev.lanewise.simd.AttentionTiles.LD;
+import static dev.lanewise.simd.AttentionTiles.PANEL;
 import static dev.lanewise.simd.AttentionTiles.ROWS;
 
 import java.lang.foreign.MemorySegment;
@@ -18,7 +19,6 @@ final class AttentionForward {
   private static final int QUERY_BLOCK = 20 * ROWS;
 
   private static final int LANES = Machine.LANES;
-  private static final int PANEL = 2 * LANES;
 
   private AttentionForward() {}
 
@@ -42,23 +42,24 @@ final class AttentionForward {
     int headSize = call.headSize;
     int keys = call.visible(to);
     int padded = padded(headSize);
-    long vStep = padded * 4L;
+    long oStep = padded * 4L;
     long panelBytes = headSize * PANEL * 4L;
     long panels = (keys + PANEL - 1) / PANEL;
 
     long kAt = 0;
     long vAt = kAt + panels * panelBytes;
-    long qAt = vAt + keys * vStep;
+    long qAt = vAt + keys * oStep;
     long pAt = qAt + QUERY_BLOCK * LD;
     long oAt = pAt + ROWS * LD;
-    long stats = oAt + ROWS * vStep;
+    long stats = oAt + ROWS * oStep;
     try (Scratch scratch = Scratch.take(stats + AttentionRows.STATS_BYTES)) {
       MemorySegment s = scratch.segment;
       AttentionOperand k = call.k;
       pack(k.segment, k.at(sequence, head), k.rowStep, keys, headSize, s, kAt);
       AttentionOperand v = call.v;
+      long vRow = v.at(sequence, head);
       AttentionRows.copy(
-          v.segment, v.at(sequence, head), v.rowStep, s, vAt, vStep, keys, headSize, 1);
+          v.segment, vRow, v.rowStep, s, vAt, 4L * PANEL, 4L * PANEL * keys, keys, headSize, 1);
       AttentionOperand q = call.q;
       float scale = call.scale * AttentionRows.LOG2_E;
       int copied = from;
@@ -80,7 +81,7 @@ final class AttentionForward {
           scores(s, tileAt, kAt + key / PANEL * panelBytes, panelBytes, pAt, headSize, depth);
           int visible = call.visible(row + 1) - key;
           int more = call.causal ? 1 : 0;
-          AttentionRows.softmax(s, pAt, tile, visible, more, depth, stats, oAt, vStep, key == 0);
+          AttentionRows.softmax(s, pAt, tile, visible, more, depth, stats, oAt, oStep, key == 0);
           if (call.keep != null) {
             for (int r = 0; r < tile; r++) {
               long bit = call.keepBit(sequence, head, row + r) + key;
@@ -88,13 +89,13 @@ final class AttentionForward {
             }
           }
           for (int d = 0; d < padded; d += PANEL) {
-            long value = vAt + key * vStep + d * 4L;
-            AttentionTiles.byRows(s, pAt, s, value, vStep, oAt + d * 4L, vStep, depth, key > 0);
+            long value = vAt + ((long) d * keys + (long) key * PANEL) * 4;
+            AttentionTiles.byRows(s, pAt, value, oAt + d * 4L, oStep, depth, key > 0);
           }
         }
         AttentionOperand out = call.out;
         long at = out.at(sequence, head) + row * out.rowStep;
-        AttentionRows.normalise(s, oAt, vStep, stats, out.segment, at, out.rowStep, tile, headSize);
+        AttentionRows.normalise(s, oAt, oStep, stats, out.segment, at, out.rowStep, tile, headSize);
         if (call.lse != null) {
           long lseAt = call.lseAt(sequence, head) + row * 4L;
           AttentionRows.logSumExp(s, stats, call.lse, lseAt, tile);
@@ -119,11 +120,11 @@ final class AttentionForward {
       MemorySegment s, long a, long panel, long panelBytes, long c, int headSize, int depth) {
     int key = 0;
     for (; depth - key > LANES; key += PANEL) {
-      AttentionTiles.byRows(s, a, s, panel, PANEL * 4L, c + key * 4L, LD, headSize, false);
+      AttentionTiles.byRows(s, a, panel, c + key * 4L, LD, headSize, false);
       panel += panelBytes;
     }
     if (key < depth) {
-      AttentionTiles.byRowsHalf(s, a, s, panel, PANEL * 4L, c + key * 4L, LD, headSize);
+      AttentionTiles.byRowsHalf(s, a, panel, c + key * 4L, LD, headSize);
     }
   }
 }

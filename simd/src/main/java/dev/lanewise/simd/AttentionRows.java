@@ -1,6 +1,7 @@
 package dev.lanewise.simd;
 
 import static dev.lanewise.simd.AttentionTiles.LD;
+import static dev.lanewise.simd.AttentionTiles.PANEL;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -87,13 +88,29 @@ final class AttentionRows {
       int rows,
       int length,
       float factor) {
+    copy(from, at, step, to, target, targetStep, 4L * PANEL, rows, length, factor);
+  }
+
+  /** Copies rows of floats, of which each {@link AttentionTiles#PANEL} go to a place of its own. */
+  static void copy(
+      MemorySegment from,
+      long at,
+      long step,
+      MemorySegment to,
+      long target,
+      long targetStep,
+      long panelStep,
+      int rows,
+      int length,
+      float factor) {
     from = Native.known(from);
     to = Native.known(to);
     // Down the rows first: the hardware recognises the distance of the rows and fetches ahead.
     int i = 0;
-    for (; i <= length - 4 * LANES; i += 4 * LANES) {
+    for (; i <= length - 2 * PANEL; i += 2 * PANEL) {
       long a = at + i * 4L;
-      long b = target + i * 4L;
+      long b = target;
+      long c = target + panelStep;
       for (int row = 0; row < rows; row++) {
         FloatVector x0 = FloatVector.fromMemorySegment(F, from, a, ORDER);
         FloatVector x1 = FloatVector.fromMemorySegment(F, from, a + V, ORDER);
@@ -101,22 +118,25 @@ final class AttentionRows {
         FloatVector x3 = FloatVector.fromMemorySegment(F, from, a + 3 * V, ORDER);
         x0.mul(factor).intoMemorySegment(to, b, ORDER);
         x1.mul(factor).intoMemorySegment(to, b + V, ORDER);
-        x2.mul(factor).intoMemorySegment(to, b + 2 * V, ORDER);
-        x3.mul(factor).intoMemorySegment(to, b + 3 * V, ORDER);
+        x2.mul(factor).intoMemorySegment(to, c, ORDER);
+        x3.mul(factor).intoMemorySegment(to, c + V, ORDER);
         a += step;
         b += targetStep;
+        c += targetStep;
       }
+      target += 2 * panelStep;
     }
     for (; i < length; i += LANES) {
       VectorMask<Float> rest = F.indexInRange(i, length);
       long a = at + i * 4L;
-      long b = target + i * 4L;
+      long b = target;
       for (int row = 0; row < rows; row++) {
         FloatVector x = FloatVector.fromMemorySegment(F, from, a, ORDER, rest);
         x.mul(factor).intoMemorySegment(to, b, ORDER, rest);
         a += step;
         b += targetStep;
       }
+      target += i % PANEL == 0 ? V : panelStep - V;
     }
   }
 

@@ -1,5 +1,7 @@
 package dev.lanewise.simd;
 
+import static dev.lanewise.simd.Native.ADDRESS;
+
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -9,7 +11,8 @@ import jdk.incubator.vector.VectorSpecies;
 /**
  * Products of small blocks that lie in one piece of scratch memory: {@code C = A B} or {@code C +=
  * A B}, where C is a register tile of {@link #ROWS} rows and one or two vectors. All offsets and
- * steps are in bytes.
+ * steps are in bytes. What steps in an inner loop is a constant, so that no access is checked
+ * there, see {@link Native#reach}.
  *
  * <p>A tile keeps its sums in local variables and is written out by hand, because the compiler
  * keeps neither arrays of vectors nor vectors that cross a call in registers. Products that add to
@@ -23,6 +26,9 @@ final class AttentionTiles {
    * of the cache.
    */
   static final long LD = 1088;
+
+  /** Columns of a panel, in which rows that are multiplied as a whole lie one after the other. */
+  static final int PANEL = 2 * Machine.LANES;
 
   /** Floats of a block's row that may be used. */
   static final int LD_FLOATS = 256;
@@ -42,58 +48,35 @@ final class AttentionTiles {
   private AttentionTiles() {}
 
   /**
-   * A tile of two vectors a row; A has its rows {@link #LD} apart.
+   * A tile of two vectors a row; A has its rows {@link #LD} apart, and B is a panel.
    *
    * @param depth length of the sums: columns of A and rows of B
    * @param add whether to add to C
    */
-  static void byRows(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth,
-      boolean add) {
+  static void byRows(MemorySegment s, long a, long b, long c, long cStep, int depth, boolean add) {
     if (add) {
-      rows6x2More(s, a, bs, b, bStep, c, cStep, depth);
+      rows6x2More(s, a, b, c, cStep, depth);
     } else {
-      rows6x2(s, a, bs, b, bStep, c, cStep, depth);
+      rows6x2(s, a, b, c, cStep, depth);
     }
   }
 
-  /** A tile of two vectors a row; A is stored transposed, the rows of that {@code aStep} apart. */
+  /** A tile of two vectors a row; the rows of B and of A transposed lie {@link #LD} apart. */
   static void byColumns(
-      MemorySegment s,
-      long a,
-      long aStep,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth,
-      boolean add) {
+      MemorySegment s, long a, long b, long c, long cStep, int depth, boolean add) {
     if (add) {
-      columns6x2More(s, a, aStep, bs, b, bStep, c, cStep, depth);
+      columns6x2More(s, a, b, c, cStep, depth);
     } else {
-      columns6x2(s, a, aStep, bs, b, bStep, c, cStep, depth);
+      columns6x2(s, a, b, c, cStep, depth);
     }
   }
 
-  private static void rows6x2(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
+  private static void rows6x2(MemorySegment s, long a, long b, long c, long cStep, int depth) {
+    long base = Native.start(s);
+    s = Native.reach(s);
+    a = base + a & ADDRESS;
+    b = base + b & ADDRESS;
+    c = base + c & ADDRESS;
     FloatVector zero = FloatVector.zero(F);
     FloatVector c0x0 = zero;
     FloatVector c0x1 = zero;
@@ -107,11 +90,11 @@ final class AttentionTiles {
     FloatVector c4x1 = zero;
     FloatVector c5x0 = zero;
     FloatVector c5x1 = zero;
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+    for (int k = 0; k < depth; k++) {
+      long ai = a + 4L * k;
+      long bi = b + 4L * PANEL * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, s, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, s, bi + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -130,38 +113,32 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
-      ai += 4;
     }
     c0x0.intoMemorySegment(s, c, ORDER);
     c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c1x0.intoMemorySegment(s, c, ORDER);
     c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c2x0.intoMemorySegment(s, c, ORDER);
     c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c3x0.intoMemorySegment(s, c, ORDER);
     c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c4x0.intoMemorySegment(s, c, ORDER);
     c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c5x0.intoMemorySegment(s, c, ORDER);
     c5x1.intoMemorySegment(s, c + V, ORDER);
   }
 
-  private static void rows6x2More(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
+  private static void rows6x2More(MemorySegment s, long a, long b, long c, long cStep, int depth) {
+    long base = Native.start(s);
+    s = Native.reach(s);
+    a = base + a & ADDRESS;
+    b = base + b & ADDRESS;
+    c = base + c & ADDRESS;
     FloatVector zero = FloatVector.zero(F);
     FloatVector c0x0 = zero;
     FloatVector c0x1 = zero;
@@ -175,11 +152,11 @@ final class AttentionTiles {
     FloatVector c4x1 = zero;
     FloatVector c5x0 = zero;
     FloatVector c5x1 = zero;
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+    for (int k = 0; k < depth; k++) {
+      long ai = a + 4L * k;
+      long bi = b + 4L * PANEL * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, s, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, s, bi + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -198,39 +175,33 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
-      ai += 4;
     }
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c0x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c0x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c1x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c1x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c2x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c2x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c3x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c3x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c4x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c4x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c5x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c5x1).intoMemorySegment(s, c + V, ORDER);
   }
 
   /** As {@link #byRows} with one vector a row, never adding. */
-  static void byRowsHalf(
-      MemorySegment s,
-      long a,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
+  static void byRowsHalf(MemorySegment s, long a, long b, long c, long cStep, int depth) {
+    long base = Native.start(s);
+    s = Native.reach(s);
+    a = base + a & ADDRESS;
+    b = base + b & ADDRESS;
+    c = base + c & ADDRESS;
     FloatVector zero = FloatVector.zero(F);
     FloatVector c0x0 = zero;
     FloatVector c1x0 = zero;
@@ -238,10 +209,10 @@ final class AttentionTiles {
     FloatVector c3x0 = zero;
     FloatVector c4x0 = zero;
     FloatVector c5x0 = zero;
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
+    for (int k = 0; k < depth; k++) {
+      long ai = a + 4L * k;
+      long bi = b + 4L * PANEL * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, s, bi, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       FloatVector a1 = FloatVector.broadcast(F, s.get(FLOAT, ai + LD));
@@ -254,33 +225,26 @@ final class AttentionTiles {
       c4x0 = a4.fma(b0, c4x0);
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 5 * LD));
       c5x0 = a5.fma(b0, c5x0);
-      ai += 4;
     }
     c0x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c1x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c2x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c3x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c4x0.intoMemorySegment(s, c, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c5x0.intoMemorySegment(s, c, ORDER);
   }
 
-  private static void columns6x2(
-      MemorySegment s,
-      long a,
-      long aStep,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
+  private static void columns6x2(MemorySegment s, long a, long b, long c, long cStep, int depth) {
+    long base = Native.start(s);
+    s = Native.reach(s);
+    a = base + a & ADDRESS;
+    b = base + b & ADDRESS;
+    c = base + c & ADDRESS;
     FloatVector zero = FloatVector.zero(F);
     FloatVector c0x0 = zero;
     FloatVector c0x1 = zero;
@@ -294,11 +258,11 @@ final class AttentionTiles {
     FloatVector c4x1 = zero;
     FloatVector c5x0 = zero;
     FloatVector c5x1 = zero;
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+    for (int k = 0; k < depth; k++) {
+      long ai = a + LD * k;
+      long bi = b + LD * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, s, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, s, bi + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -317,39 +281,33 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
-      ai += aStep;
     }
     c0x0.intoMemorySegment(s, c, ORDER);
     c0x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c1x0.intoMemorySegment(s, c, ORDER);
     c1x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c2x0.intoMemorySegment(s, c, ORDER);
     c2x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c3x0.intoMemorySegment(s, c, ORDER);
     c3x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c4x0.intoMemorySegment(s, c, ORDER);
     c4x1.intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     c5x0.intoMemorySegment(s, c, ORDER);
     c5x1.intoMemorySegment(s, c + V, ORDER);
   }
 
   private static void columns6x2More(
-      MemorySegment s,
-      long a,
-      long aStep,
-      MemorySegment bs,
-      long b,
-      long bStep,
-      long c,
-      long cStep,
-      int depth) {
-    s = Native.known(s);
-    bs = Native.known(bs);
+      MemorySegment s, long a, long b, long c, long cStep, int depth) {
+    long base = Native.start(s);
+    s = Native.reach(s);
+    a = base + a & ADDRESS;
+    b = base + b & ADDRESS;
+    c = base + c & ADDRESS;
     FloatVector zero = FloatVector.zero(F);
     FloatVector c0x0 = zero;
     FloatVector c0x1 = zero;
@@ -363,11 +321,11 @@ final class AttentionTiles {
     FloatVector c4x1 = zero;
     FloatVector c5x0 = zero;
     FloatVector c5x1 = zero;
-    long ai = a;
-    long end = b + depth * bStep;
-    for (long bi = b; bi != end; bi += bStep) {
-      FloatVector b0 = FloatVector.fromMemorySegment(F, bs, bi, ORDER);
-      FloatVector b1 = FloatVector.fromMemorySegment(F, bs, bi + V, ORDER);
+    for (int k = 0; k < depth; k++) {
+      long ai = a + LD * k;
+      long bi = b + LD * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, s, bi, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, s, bi + V, ORDER);
       FloatVector a0 = FloatVector.broadcast(F, s.get(FLOAT, ai));
       c0x0 = a0.fma(b0, c0x0);
       c0x1 = a0.fma(b1, c0x1);
@@ -386,23 +344,22 @@ final class AttentionTiles {
       FloatVector a5 = FloatVector.broadcast(F, s.get(FLOAT, ai + 20));
       c5x0 = a5.fma(b0, c5x0);
       c5x1 = a5.fma(b1, c5x1);
-      ai += aStep;
     }
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c0x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c0x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c1x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c1x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c2x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c2x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c3x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c3x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c4x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c4x1).intoMemorySegment(s, c + V, ORDER);
-    c += cStep;
+    c = c + cStep & ADDRESS;
     FloatVector.fromMemorySegment(F, s, c, ORDER).add(c5x0).intoMemorySegment(s, c, ORDER);
     FloatVector.fromMemorySegment(F, s, c + V, ORDER).add(c5x1).intoMemorySegment(s, c + V, ORDER);
   }

@@ -12,7 +12,35 @@ import java.lang.foreign.MemorySegment;
  * native memory, lets the compiler know its class from there on. So each flat loop begins with it.
  */
 final class Native {
+  /** The bits that an address, or an offset in scratch memory, can have. */
+  static final long ADDRESS = (1L << 56) - 1;
+
+  /** All memory; null without native access. */
+  private static final MemorySegment ALL = all();
+
   private Native() {}
+
+  @SuppressWarnings("restricted")
+  private static MemorySegment all() {
+    boolean mayReach = Native.class.getModule().isNativeAccessEnabled();
+    return mayReach ? MemorySegment.NULL.reinterpret(Long.MAX_VALUE) : null;
+  }
+
+  /**
+   * A segment through which a kernel reaches scratch memory, which nobody else can close, from
+   * {@link #start} on. The compiler leaves out the check of an access whose offset is a sum of
+   * {@code x & ADDRESS} and of what a counted loop adds in constant steps, since no such sum is out
+   * of all memory's bounds. Checked, those accesses would be half of an inner loop's instructions,
+   * and most of what the compiler spends its time on.
+   */
+  static MemorySegment reach(MemorySegment scratch) {
+    return ALL == null ? known(scratch) : ALL;
+  }
+
+  /** Where a piece of scratch memory begins in {@link #reach}. */
+  static long start(MemorySegment scratch) {
+    return ALL == null ? 0 : scratch.address();
+  }
 
   /** Returns {@code segment}, which must not lie on the Java heap. */
   static MemorySegment known(MemorySegment segment) {
