@@ -32,6 +32,14 @@ public interface Backend extends AutoCloseable {
   /** Memory that {@link #allocate} can still hand out, in bytes; an estimate. */
   long availableMemory();
 
+  /**
+   * Whether results that one pass over memory makes again are better kept for backward. Where
+   * arithmetic is far faster than memory, or memory plentiful, they are.
+   */
+  default boolean keepsActivations() {
+    return false;
+  }
+
   // Memory ---------------------------------------------------------------------------------------
 
   /**

@@ -54,6 +54,7 @@ public final class PlanningBackend implements InvocationHandler {
       case "name" -> "planning";
       case "description" -> "a device that only counts memory";
       case "activationType" -> activationType;
+      case "keepsActivations" -> false;
       case "availableMemory" -> Long.MAX_VALUE;
       case "allocate" -> {
         Buffer buffer = new Counted((DType) arguments[0], (Long) arguments[1]);

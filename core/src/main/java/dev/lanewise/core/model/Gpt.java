@@ -175,7 +175,7 @@ public final class Gpt implements Module {
       Tensor attended =
           qkv.attentionCached(config.heads(), cache.keys(i), cache.values(i), position);
       x = block.attentionProjection.forward(attended, x);
-      x = perceptron(block, x);
+      x = perceptron(block, x, false);
     }
     cache.grow(ids.shape().cols());
     return head.forward(finalNorm.forward(x));
@@ -185,23 +185,26 @@ public final class Gpt implements Module {
     Tensor x = dropout.forward(tokens.weight().embedding(ids, positions.weight(), 0));
     for (int i = 0; i < blocks.size(); i++) {
       Block block = blocks.get(i);
+      tape.beginBlock();
       Tensor qkv = block.qkv.forward(block.norm1.forward(x));
       Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator());
-      x = addTo(x, block.attentionProjection, attended);
-      x = perceptron(block, x);
+      x = addTo(x, block.attentionProjection, attended, false);
+      x = perceptron(block, x, true);
     }
     return finalNorm.forward(x);
   }
 
-  private Tensor perceptron(Block block, Tensor x) {
+  private Tensor perceptron(Block block, Tensor x, boolean endsBlock) {
     Tensor hidden = block.expansion.forward(block.norm2.forward(x), Activation.GELU_TANH);
-    return addTo(x, block.contraction, hidden);
+    return addTo(x, block.contraction, hidden, endsBlock);
   }
 
-  private Tensor addTo(Tensor residual, Linear layer, Tensor x) {
-    return dropout.active()
-        ? dropout.forward(layer.forward(x)).add(residual)
-        : layer.forward(x, residual);
+  private Tensor addTo(Tensor residual, Linear layer, Tensor x, boolean endsBlock) {
+    Tensor change = dropout.active() ? dropout.forward(layer.forward(x)) : null;
+    if (endsBlock) {
+      tape.endBlock();
+    }
+    return change == null ? layer.forward(x, residual) : change.add(residual);
   }
 
   List<Block> blocks() {

@@ -146,6 +146,7 @@ public final class AdamW implements AutoCloseable {
           step,
           clip.data());
     }
+    tape.parametersUpdated();
   }
 
   /** Sets all gradients to zero. */

@@ -3,6 +3,7 @@ package dev.lanewise.core.tensor;
 import dev.lanewise.core.backend.Activation;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.backend.Unary;
 import dev.lanewise.core.random.TorchGenerator;
 
 /** The layers that models are made of. */
@@ -107,16 +108,51 @@ final class LayerOps {
     }
 
     @Override
+    boolean cheap() {
+      return activation != Activation.NONE;
+    }
+
+    @Override
+    boolean recomputesFromInputs() {
+      return inBlock || activation == Activation.NONE || !wantsGradient();
+    }
+
+    @Override
     void prepare() {
       Tensor y = result(inputs[0].shape().withLast(outs));
       if (activation != Activation.NONE && wantsGradient()) {
-        preactivation = take(y.shape().count());
+        long count = y.shape().count();
+        preactivation = inBlock ? takeResult(count) : take(count);
       }
     }
 
     @Override
     void forward() {
       gradientIsOfPreactivation = false;
+      compute();
+    }
+
+    @Override
+    void recompute() {
+      if (preactivation != null && !inBlock) {
+        backend.unary(function(), preactivation, out.data());
+      } else {
+        compute();
+      }
+    }
+
+    private Unary function() {
+      return activation == Activation.GELU_TANH ? Unary.GELU_TANH : Unary.GELU_ERF;
+    }
+
+    private Buffer preactivation() {
+      if (inBlock) {
+        refresh();
+      }
+      return preactivation;
+    }
+
+    private void compute() {
       backend.linear(
           inputs[0].data(),
           inputs[1].data(),
@@ -135,15 +171,8 @@ final class LayerOps {
       Tensor x = inputs[0];
       Buffer dOut = out.gradient;
       if (activation != Activation.NONE && !gradientIsOfPreactivation) {
-        backend.unaryBackward(
-            activation == Activation.GELU_TANH
-                ? dev.lanewise.core.backend.Unary.GELU_TANH
-                : dev.lanewise.core.backend.Unary.GELU_ERF,
-            preactivation,
-            out.data(),
-            dOut,
-            dOut,
-            false);
+        Buffer before = preactivation();
+        backend.unaryBackward(function(), before, before, dOut, dOut, false);
       }
       backend.linearBackwardWeight(
           dOut, x.data(), gradientOf(inputs[1]), gradientOf(inputs[2]), rows, ins, outs);
@@ -159,7 +188,7 @@ final class LayerOps {
               dOut,
               inputs[1].data(),
               source.activation,
-              source.preactivation,
+              source.preactivation(),
               dx,
               false,
               rows,
@@ -194,6 +223,11 @@ final class LayerOps {
                 + " and bias "
                 + bias.shape());
       }
+    }
+
+    @Override
+    boolean cheap() {
+      return true;
     }
 
     @Override
@@ -290,6 +324,11 @@ final class LayerOps {
       if (mask != null) {
         backend.dropoutMask(generator, dropout, mask, weights());
       }
+      recompute();
+    }
+
+    @Override
+    void recompute() {
       backend.attention(
           inputs[0].data(), mask, keepScale(), out.data(), lse, batch, time, heads, headSize);
     }
@@ -353,6 +392,11 @@ final class LayerOps {
     }
 
     @Override
+    boolean recomputable() {
+      return false;
+    }
+
+    @Override
     void prepare() {
       if (wantsGradient()) {
         throw new IllegalStateException("cached attention has no gradient; use withoutGradient");
@@ -410,6 +454,11 @@ final class LayerOps {
     @Override
     void forward() {
       backend.dropoutMask(generator, p, mask, out.shape().count());
+      recompute();
+    }
+
+    @Override
+    void recompute() {
       backend.applyMask(inputs[0].data(), mask, keepScale(), out.data(), false);
     }
 
@@ -434,6 +483,11 @@ final class LayerOps {
       rows = logits.shape().rows();
       vocab = logits.shape().cols();
       requireTargets(targets, rows);
+    }
+
+    @Override
+    boolean recomputable() {
+      return false;
     }
 
     @Override
@@ -498,6 +552,11 @@ final class LayerOps {
       if (weight.op() != null) {
         throw new IllegalArgumentException("the head's weight must be a parameter");
       }
+    }
+
+    @Override
+    boolean recomputable() {
+      return false;
     }
 
     @Override

@@ -26,6 +26,11 @@ final class MathOps {
     }
 
     @Override
+    boolean recomputable() {
+      return false;
+    }
+
+    @Override
     void prepare() {
       out = new Tensor(tape, shape, take(DType.INT32, shape.count()), this);
     }
@@ -51,8 +56,13 @@ final class MathOps {
     }
 
     @Override
+    boolean recomputable() {
+      return false;
+    }
+
+    @Override
     void prepare() {
-      out = new Tensor(tape, shape, inputs[0].data(), this);
+      out = new Tensor(tape, shape, inputs[0], this);
     }
 
     @Override
@@ -73,6 +83,15 @@ final class MathOps {
     }
 
     @Override
+    boolean cheap() {
+      return isGelu();
+    }
+
+    private boolean isGelu() {
+      return function == Unary.GELU_TANH || function == Unary.GELU_ERF;
+    }
+
+    @Override
     void prepare() {
       result(inputs[0].shape());
     }
@@ -86,7 +105,9 @@ final class MathOps {
     void backward() {
       Tensor x = inputs[0];
       boolean started = x.gradientStarted;
-      backend.unaryBackward(function, x.data(), out.data(), out.gradient, gradientOf(x), started);
+      // GELU's gradient does not read its result, which may have to be computed again.
+      Buffer y = isGelu() ? x.data() : out.data();
+      backend.unaryBackward(function, x.data(), y, out.gradient, gradientOf(x), started);
     }
   }
 
@@ -452,6 +473,11 @@ final class MathOps {
 
     @Override
     boolean differentiable() {
+      return false;
+    }
+
+    @Override
+    boolean recomputable() {
       return false;
     }
 

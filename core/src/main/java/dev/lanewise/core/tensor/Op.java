@@ -17,6 +17,25 @@ abstract class Op {
   GradientPlan plan;
   int consumers;
 
+  /** Place in the trace. */
+  int number;
+
+  /** Whether it was recorded in a block that is computed again. */
+  boolean inBlock;
+
+  /** Whose memory the result lies in, if it is not kept. */
+  SharedMemory.Part part;
+
+  /** Whether a result that is not kept is there now. */
+  boolean fresh;
+
+  /** Place in the trace of the operation on whose account the result is kept after all. */
+  int keptSince;
+
+  private SharedMemory.Part leftPart;
+  private Buffer leftPlace;
+  private long version;
+
   Op(Tape tape, Tensor... inputs) {
     this.tape = tape;
     this.backend = tape.backend();
@@ -40,17 +59,102 @@ abstract class Op {
     return true;
   }
 
+  /** Whether {@link #recompute} gives the result once more. */
+  boolean recomputable() {
+    return true;
+  }
+
+  /** Whether {@link #recompute} is one pass over memory. */
+  boolean cheap() {
+    return false;
+  }
+
+  /** Whether {@link #recompute} reads the inputs, not only what this operation keeps. */
+  boolean recomputesFromInputs() {
+    return true;
+  }
+
   /** Allocates the result and what backward needs; called once, when the operation is recorded. */
   abstract void prepare();
 
   abstract void forward();
 
+  /** Computes the result again, with what {@link #forward} drew at random. */
+  void recompute() {
+    forward();
+  }
+
+  final void run() {
+    if (part != null) {
+      part.enter();
+      fresh = true;
+      version = inputVersion();
+    }
+    forward();
+  }
+
+  /** A number that changes when what the inputs hold is overwritten other than by operations. */
+  private long inputVersion() {
+    long sum = tape.updates();
+    for (Tensor input : inputs) {
+      sum += input == null ? 0 : input.version();
+    }
+    return sum;
+  }
+
+  /** Sees to it that a result that is not kept is there. */
+  final void refresh() {
+    if (part == null || fresh) {
+      return;
+    }
+    if (version != inputVersion()) {
+      throw new IllegalStateException(
+          "this result of shape "
+              + out.shape()
+              + " is not kept but computed again when it is read, and parameters or inputs have"
+              + " changed since; read it before that, or call"
+              + " Tape.setRecompute(Recompute.NOTHING)");
+    }
+    part.enter();
+    fresh = true;
+    recompute();
+  }
+
+  /**
+   * Moves the result to memory of its own.
+   *
+   * @param since place in the trace of the operation that needs this
+   */
+  final void keep(int since) {
+    refresh();
+    leftPart = part;
+    leftPlace = out.data();
+    keptSince = since;
+    Buffer own = tape.workspace().take(leftPlace.type(), leftPlace.length());
+    backend.copy(leftPlace, own);
+    part = null;
+    out.move(own);
+  }
+
+  /** Undoes {@link #keep}. */
+  final void letGo() {
+    part = leftPart;
+    out.move(leftPlace);
+    keptSince = 0;
+    fresh = false;
+  }
+
   /** Reads {@code out}'s gradient and adds to those of the inputs that want one. */
   abstract void backward();
 
   final Tensor result(Shape shape) {
-    out = new Tensor(tape, shape, take(shape.count()), this);
+    out = new Tensor(tape, shape, takeResult(shape.count()), this);
     return out;
+  }
+
+  /** Memory like the result's: kept, or shared with other parts of the trace. */
+  final Buffer takeResult(long length) {
+    return part == null ? take(length) : part.take(backend.activationType(), length, number);
   }
 
   /** A loss, which is float32 on every device. */

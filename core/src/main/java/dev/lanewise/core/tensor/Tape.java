@@ -29,6 +29,8 @@ public final class Tape implements AutoCloseable {
   private final List<ParameterBlock> parameters = new ArrayList<>();
   private final List<Buffer> owned = new ArrayList<>();
   private Trace current;
+  private Recompute recompute;
+  private long updates;
   private float lossScale = 1;
   private GradientPlan planning;
   private GradientPlan following;
@@ -39,11 +41,110 @@ public final class Tape implements AutoCloseable {
   private static final class Trace {
     final List<Op> ops = new ArrayList<>();
     final Workspace workspace;
+    final List<SharedMemory> shared = new ArrayList<>();
+    final SharedMemory blocks;
     int cursor;
     int cuts;
+    int blocksBegun;
+    boolean inBlock;
+    SharedMemory.Part block;
 
     Trace(Workspace workspace) {
       this.workspace = workspace;
+      this.blocks = new SharedMemory(workspace);
+    }
+
+    void reset() {
+      cursor = 0;
+      blocksBegun = 0;
+      inBlock = false;
+    }
+
+    /** Forgets all operations from a place on. */
+    void cut(int from) {
+      if (from >= ops.size()) {
+        return;
+      }
+      workspace.release(ops.get(from).mark);
+      List<Op> rest = ops.subList(from, ops.size());
+      for (Op dropped : rest) {
+        for (Tensor input : dropped.inputs) {
+          if (input != null && input.op() != null) {
+            input.op().consumers--;
+          }
+        }
+      }
+      rest.clear();
+      for (Op op : ops) {
+        if (op.keptSince > from) {
+          op.letGo();
+        }
+      }
+      blocks.cut(from);
+      for (SharedMemory memory : shared) {
+        memory.cut(from);
+      }
+      cuts++;
+    }
+
+    /** Decides whether an operation's result is kept, and sees that its inputs do not collide. */
+    void place(Op op, boolean cheapAgain) {
+      op.number = ops.size();
+      op.inBlock = inBlock && op.recomputable();
+      if (op.inBlock) {
+        if (block == null) {
+          block = new SharedMemory.Part(blocks);
+        }
+        block.cut(op.number);
+        op.part = block;
+      } else if (cheapAgain && op.cheap()) {
+        op.part = cheapPart(op);
+      }
+      for (int i = 0; i < op.inputs.length; i++) {
+        SharedMemory.Part part = partOf(op.inputs[i]);
+        if (part == null) {
+          continue;
+        }
+        boolean collides = op.inBlock && part != op.part;
+        for (int j = 0; j < i && !collides; j++) {
+          SharedMemory.Part other = partOf(op.inputs[j]);
+          collides = other != null && other != part && other.memory == part.memory;
+        }
+        if (collides) {
+          if (part.memory == blocks) {
+            throw new IllegalArgumentException(
+                "a result from inside a block that is computed again is used with or in another"
+                    + " block; only what comes after endBlock is kept");
+          }
+          op.inputs[i].owner().op().keep(op.number);
+        }
+      }
+      if (op.part != null) {
+        op.part.add(op);
+      }
+    }
+
+    /** A part of the first memory that no input lies in; null if the result has to be kept. */
+    private SharedMemory.Part cheapPart(Op op) {
+      int memory = 0;
+      for (Tensor input : op.inputs) {
+        SharedMemory.Part part = partOf(input);
+        if (part != null) {
+          if (op.recomputesFromInputs()) {
+            return null;
+          }
+          memory = Math.max(memory, shared.indexOf(part.memory) + 1);
+        }
+      }
+      if (memory == shared.size()) {
+        shared.add(new SharedMemory(workspace));
+      }
+      return new SharedMemory.Part(shared.get(memory));
+    }
+
+    private static SharedMemory.Part partOf(Tensor input) {
+      Op op = input == null ? null : input.owner().op();
+      return op == null ? null : op.part;
     }
   }
 
@@ -70,6 +171,38 @@ public final class Tape implements AutoCloseable {
     this.unrecorded =
         new Trace(overlaid ? new Workspace(workspace) : new Workspace(backend, 1 << 20));
     this.current = recorded;
+    this.recompute = backend.keepsActivations() ? Recompute.NOTHING : Recompute.CHEAP;
+  }
+
+  /**
+   * Sets what is not kept for backward; a new tape keeps what the device prefers to keep.
+   *
+   * @param what what is computed again
+   */
+  public void setRecompute(Recompute what) {
+    if (!what.equals(recompute)) {
+      recorded.cut(0);
+      unrecorded.cut(0);
+      reset();
+      recompute = what;
+    }
+  }
+
+  /**
+   * Begins a block of a model. If {@link Recompute#blocks} covers it, results of operations until
+   * {@link #endBlock} are not kept for backward but computed again, from what came into the block
+   * and with the same random numbers. They share memory with those of other blocks, so nothing
+   * after this block may use them but the operation that makes the block's result, which comes
+   * right after {@code endBlock}.
+   */
+  public void beginBlock() {
+    current.inBlock = current.blocksBegun++ < recompute.blocks();
+    current.block = null;
+  }
+
+  /** Ends what {@link #beginBlock} began; the next operation's result is the block's. */
+  public void endBlock() {
+    current.inBlock = false;
   }
 
   /**
@@ -197,8 +330,17 @@ public final class Tape implements AutoCloseable {
 
   /** Goes back to the start of the trace; call it at the start of every step. */
   public void reset() {
-    recorded.cursor = 0;
-    unrecorded.cursor = 0;
+    recorded.reset();
+    unrecorded.reset();
+  }
+
+  /** Notes that an optimiser has changed parameters. */
+  public void parametersUpdated() {
+    updates++;
+  }
+
+  long updates() {
+    return updates;
   }
 
   /** Whether operations are recorded for {@link #backward}. */
@@ -259,7 +401,9 @@ public final class Tape implements AutoCloseable {
       return null;
     }
     Op op = current.ops.get(current.cursor);
-    if (op.getClass() != kind || op.out.requiresGrad() != op.wantsGradient()) {
+    if (op.getClass() != kind
+        || op.out.requiresGrad() != op.wantsGradient()
+        || op.inBlock != (current.inBlock && op.recomputable())) {
       return null;
     }
     return kind.cast(op);
@@ -293,20 +437,8 @@ public final class Tape implements AutoCloseable {
       }
     }
     Trace trace = current;
-    if (trace.cursor < trace.ops.size()) {
-      Op first = trace.ops.get(trace.cursor);
-      trace.workspace.release(first.mark);
-      List<Op> rest = trace.ops.subList(trace.cursor, trace.ops.size());
-      for (Op dropped : rest) {
-        for (Tensor input : dropped.inputs) {
-          if (input != null && input.op() != null) {
-            input.op().consumers--;
-          }
-        }
-      }
-      rest.clear();
-      trace.cuts++;
-    }
+    trace.cut(trace.cursor);
+    trace.place(op, recompute.cheap());
     op.mark = trace.workspace.mark();
     op.prepare();
     if (op.wantsGradient()) {
@@ -322,7 +454,10 @@ public final class Tape implements AutoCloseable {
   }
 
   Tensor run(Op op) {
-    op.forward();
+    if (op.inBlock) {
+      current.block = op.part;
+    }
+    op.run();
     current.cursor++;
     return op.out;
   }

@@ -22,11 +22,13 @@ import java.util.function.Consumer;
 public final class Tensor {
   private final Tape tape;
   private final Shape shape;
-  private final Buffer data;
   private final Op op;
+  private final Tensor viewed;
+  private Buffer data;
   private boolean requiresGrad;
   private boolean retainsGrad;
   private Tensor gradientView;
+  private long version;
 
   /** Where the gradient lies, null when there is none (yet). */
   Buffer gradient;
@@ -41,6 +43,15 @@ public final class Tensor {
   boolean gradientPassedOn;
 
   Tensor(Tape tape, Shape shape, Buffer data, Op op) {
+    this(tape, shape, data, op, null);
+  }
+
+  /** The elements of another tensor under another shape. */
+  Tensor(Tape tape, Shape shape, Tensor viewed, Op op) {
+    this(tape, shape, viewed.data, op, viewed.owner());
+  }
+
+  private Tensor(Tape tape, Shape shape, Buffer data, Op op, Tensor viewed) {
     if (data.length() != shape.count()) {
       throw new IllegalArgumentException("shape " + shape + " over " + data.length() + " elements");
     }
@@ -48,6 +59,21 @@ public final class Tensor {
     this.shape = shape;
     this.data = data;
     this.op = op;
+    this.viewed = viewed;
+  }
+
+  /** The tensor in whose memory the elements lie. */
+  Tensor owner() {
+    return viewed == null ? this : viewed;
+  }
+
+  /** How often the elements were overwritten by the program. */
+  long version() {
+    return version;
+  }
+
+  void move(Buffer place) {
+    data = place;
   }
 
   Op op() {
@@ -71,8 +97,14 @@ public final class Tensor {
     return shape;
   }
 
-  /** Memory of the elements. */
+  /** Memory of the elements, which are computed again if they were not kept. */
   public Buffer data() {
+    if (viewed != null) {
+      return viewed.data();
+    }
+    if (op != null) {
+      op.refresh();
+    }
     return data;
   }
 
@@ -139,12 +171,12 @@ public final class Tensor {
     if (shape.count() != 1) {
       throw new IllegalStateException("item() of a tensor of shape " + shape);
     }
-    return tape.readScalar(data);
+    return tape.readScalar(data());
   }
 
   /** All elements, row by row. */
   public float[] toArray() {
-    Buffer source = data;
+    Buffer source = data();
     int count = Math.toIntExact(shape.count());
     float[] values = new float[count];
     try (Arena arena = Arena.ofShared()) {
@@ -174,7 +206,7 @@ public final class Tensor {
     int[] values = new int[Math.toIntExact(shape.count())];
     try (Arena arena = Arena.ofShared()) {
       MemorySegment host = arena.allocate(Math.max(4, data.byteSize()), 64);
-      tape.backend().download(data, host.asSlice(0, data.byteSize()));
+      tape.backend().download(data(), host.asSlice(0, data.byteSize()));
       MemorySegment.copy(host, ValueLayout.JAVA_INT, 0, values, 0, values.length);
     }
     return values;
@@ -197,7 +229,8 @@ public final class Tensor {
 
   /** Overwrites the elements with those of a host segment of the same size; allocates nothing. */
   public Tensor upload(MemorySegment values) {
-    tape.backend().upload(values, data);
+    tape.backend().upload(values, data());
+    version++;
     if (op == null) {
       tape.backend().parametersChanged();
     }
@@ -222,7 +255,8 @@ public final class Tensor {
   /** {@code this += alpha * other}, in place and unrecorded: an optimiser's step. */
   public Tensor addInPlace(float alpha, Tensor other) {
     requireSame(other);
-    tape.backend().scale(other.data, alpha, data, true);
+    tape.backend().scale(other.data(), alpha, data(), true);
+    version++;
     tape.backend().parametersChanged();
     return this;
   }

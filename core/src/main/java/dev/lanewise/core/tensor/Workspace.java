@@ -114,7 +114,7 @@ final class Workspace implements AutoCloseable {
     return peak;
   }
 
-  private static long roundUp(long bytes) {
+  static long roundUp(long bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   }
 

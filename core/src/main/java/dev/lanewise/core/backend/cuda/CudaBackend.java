@@ -270,6 +270,11 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public boolean keepsActivations() {
+    return true;
+  }
+
+  @Override
   public long availableMemory() {
     enter();
     // What operations take for themselves: chunks of logits, partial sums, the bfloat16 copy.
