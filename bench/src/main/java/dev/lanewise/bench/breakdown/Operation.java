@@ -53,11 +53,18 @@ record Operation(String label, double flops, double bytes) {
             2 * rows * c.number(7) * c.number(8),
             c.bytes() + (adds ? c.bytes(4) : 0));
       }
-      case "linearBackwardWeight" ->
-          new Operation(
-              "dW " + c.number(6) + "×" + c.number(5) + (c.has(3) ? " +dBias" : ""),
-              c.has(2) ? 2.0 * c.number(4) * c.number(5) * c.number(6) : 0,
-              c.bytes() + c.bytes(2));
+      case "linearBackwardWeight" -> {
+        boolean adds = (Boolean) arguments[4];
+        yield new Operation(
+            "dW "
+                + c.number(7)
+                + "×"
+                + c.number(6)
+                + (c.has(3) ? " +dBias" : "")
+                + (adds ? " +=" : ""),
+            c.has(2) ? 2.0 * c.number(5) * c.number(6) * c.number(7) : 0,
+            c.bytes() + (adds ? c.bytes(2) : 0));
+      }
       case "attention" -> new Operation("attention", causal(2, c, 5), c.bytes());
       case "attentionBackward" -> new Operation("attentionBackward", causal(5, c, 7), c.bytes());
       case "attentionCached" -> {
@@ -71,9 +78,9 @@ record Operation(String label, double flops, double bytes) {
       case "linearCrossEntropy" -> {
         int products = 1 + (c.has(5) ? 1 : 0) + (c.has(6) ? 1 : 0);
         yield new Operation(
-            "linearCrossEntropy " + c.number(9) + "→" + c.number(10),
-            2.0 * products * c.number(8) * c.number(9) * c.number(10),
-            c.bytes() + c.bytes(6));
+            "linearCrossEntropy " + c.number(10) + "→" + c.number(11),
+            2.0 * products * c.number(9) * c.number(10) * c.number(11),
+            c.bytes() + ((Boolean) arguments[7] ? c.bytes(6) : 0));
       }
       case "matmul" ->
           new Operation(

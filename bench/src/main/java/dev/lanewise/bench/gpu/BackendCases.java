@@ -262,10 +262,13 @@ public final class BackendCases {
             }
             Buffer dWeight = r.floats(r.normal((long) outs * ins, 1));
             Buffer dBias = r.floats(r.normal(outs, 1));
-            backend.linearBackwardWeight(dOut, x, dWeight, dBias, rows, ins, outs);
+            backend.linearBackwardWeight(dOut, x, dWeight, dBias, true, rows, ins, outs);
+            r.output("dWeight added", dWeight);
+            r.output("dBias added", dBias);
+            backend.linearBackwardWeight(dOut, x, dWeight, dBias, false, rows, ins, outs);
             r.output("dWeight", dWeight);
             r.output("dBias", dBias);
-            backend.linearBackwardWeight(dOut, x, null, dBias, rows, ins, outs);
+            backend.linearBackwardWeight(dOut, x, null, dBias, true, rows, ins, outs);
             r.output("dBias alone", dBias);
             // A copy of the weights in another type has to follow what changes them.
             backend.fill(bias, 0.5f);
@@ -415,14 +418,17 @@ public final class BackendCases {
             Buffer weight = r.floats(r.normal((long) vocab * channels, 0.3));
             Buffer loss = r.poison(DType.FLOAT32, 1);
             r.backend.linearCrossEntropy(
-                x, weight, targets, -100, loss, null, null, 1, rows, channels, vocab);
+                x, weight, targets, -100, loss, null, null, false, 1, rows, channels, vocab);
             r.output("loss alone", loss);
             Buffer dx = r.poison((long) rows * channels);
             Buffer dWeight = r.floats(r.normal((long) vocab * channels, 1e-3));
             r.backend.linearCrossEntropy(
-                x, weight, targets, -100, loss, dx, dWeight, 0.25f, rows, channels, vocab);
+                x, weight, targets, -100, loss, dx, dWeight, true, 0.25f, rows, channels, vocab);
             r.output("loss", loss);
             r.output("dx", dx);
+            r.output("dWeight added", dWeight);
+            r.backend.linearCrossEntropy(
+                x, weight, targets, -100, loss, dx, dWeight, false, 0.25f, rows, channels, vocab);
             r.output("dWeight", dWeight);
           });
     }

@@ -195,13 +195,21 @@ public interface Backend extends AutoCloseable {
       int outputs);
 
   /**
-   * {@code dWeight += dOutᵀ · x} and {@code dBias += column sums of dOut}.
+   * {@code dWeight = dOutᵀ · x} and {@code dBias = column sums of dOut}.
    *
    * @param dWeight nullable; float32 {@code [outputs, inputs]}
    * @param dBias nullable; float32 {@code [outputs]}
+   * @param accumulate whether both are added to, instead of written
    */
   void linearBackwardWeight(
-      Buffer dOut, Buffer x, Buffer dWeight, Buffer dBias, int rows, int inputs, int outputs);
+      Buffer dOut,
+      Buffer x,
+      Buffer dWeight,
+      Buffer dBias,
+      boolean accumulate,
+      int rows,
+      int inputs,
+      int outputs);
 
   /**
    * Causal attention over packed queries, keys and values.
@@ -292,7 +300,7 @@ public interface Backend extends AutoCloseable {
    * @param loss float32 {@code [1]}
    * @param dx nullable (then only the loss is computed); written with the gradient of {@code
    *     gradientScale * loss}
-   * @param dWeight nullable; float32; added
+   * @param dWeight nullable; float32; written likewise, or added to when {@code accumulate}
    */
   void linearCrossEntropy(
       Buffer x,
@@ -302,6 +310,7 @@ public interface Backend extends AutoCloseable {
       Buffer loss,
       Buffer dx,
       Buffer dWeight,
+      boolean accumulate,
       float gradientScale,
       int rows,
       int channels,

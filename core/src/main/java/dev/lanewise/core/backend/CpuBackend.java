@@ -326,7 +326,14 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void linearBackwardWeight(
-      Buffer dOut, Buffer x, Buffer dWeight, Buffer dBias, int rows, int inputs, int outputs) {
+      Buffer dOut,
+      Buffer x,
+      Buffer dWeight,
+      Buffer dBias,
+      boolean accumulate,
+      int rows,
+      int inputs,
+      int outputs) {
     if (dWeight != null) {
       Gemm.sgemm(
           true,
@@ -341,13 +348,13 @@ public final class CpuBackend implements Backend {
           of(x),
           0,
           inputs,
-          1,
+          accumulate ? 1 : 0,
           of(dWeight),
           0,
           inputs);
     }
     if (dBias != null) {
-      Reduce.columnSums(matrix(dOut, rows, outputs), of(dBias), 0, true);
+      Reduce.columnSums(matrix(dOut, rows, outputs), of(dBias), 0, accumulate);
     }
   }
 
@@ -523,6 +530,7 @@ public final class CpuBackend implements Backend {
       Buffer loss,
       Buffer dx,
       Buffer dWeight,
+      boolean accumulate,
       float gradientScale,
       int rows,
       int channels,
@@ -546,7 +554,7 @@ public final class CpuBackend implements Backend {
                 null,
                 dx == null ? null : matrix(dx, rows, channels),
                 dWeight == null ? null : matrix(dWeight, vocab, channels),
-                true,
+                accumulate,
                 gradientScale,
                 options);
     of(loss).set(FLOAT, 0, mean);

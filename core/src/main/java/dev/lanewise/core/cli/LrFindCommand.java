@@ -87,8 +87,7 @@ final class LrFindCommand implements Subcommand {
       TerminalProgress progress = TerminalProgress.on(System.out);
       GptConfig model = options.model(data.tokenizer().vocabSize());
       TrainConfig config = options.config(model);
-      MemoryPlan.of(model, config.batch(), config.context(), backend.activationType())
-          .requireFits(backend.availableMemory());
+      MemoryPlan.of(config, model, backend).requireFits(backend.availableMemory());
       TorchGenerator generator = new TorchGenerator(config.seed());
       Gpt gpt = new Gpt(tape, model, generator);
       GptInit.gpt2(gpt, generator);

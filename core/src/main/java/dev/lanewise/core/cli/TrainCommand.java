@@ -1,7 +1,6 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.data.Dataset;
@@ -79,9 +78,11 @@ final class TrainCommand implements Subcommand {
       names = "--memory",
       paramLabel = "SIZE",
       description =
-          "Most memory to use, such as 6G or 900M. A batch that needs more is computed in several"
-              + " passes, a little slower.")
+          "Most memory to use, such as 6G or 900M. A run that needs more is computed in several"
+              + " passes, or computes activations again instead of keeping them, a little slower.")
   private String memory;
+
+  private double slowdown;
 
   @Spec private CommandSpec spec;
 
@@ -102,7 +103,7 @@ final class TrainCommand implements Subcommand {
       RunFolder.Description description = known;
       if (known == null) {
         GptConfig model = options.model(data.tokenizer().vocabSize());
-        TrainConfig config = fitted(options.config(model), model, backend.activationType());
+        TrainConfig config = fitted(options.config(model), model, backend);
         description = new RunFolder.Description(model, config, runData.toMap());
       } else if (options.steps != null) {
         description =
@@ -113,11 +114,14 @@ final class TrainCommand implements Subcommand {
     }
   }
 
-  /** The run, cut into passes that stay under --memory. */
-  private TrainConfig fitted(TrainConfig config, GptConfig model, DType activationType) {
-    return memory == null
-        ? config
-        : MemoryPlan.cut(config, model, activationType, bytes(memory.strip()));
+  /** The run in a form that stays under --memory. */
+  private TrainConfig fitted(TrainConfig config, GptConfig model, Backend backend) {
+    if (memory == null) {
+      return config;
+    }
+    MemoryPlan.Fit fit = MemoryPlan.fit(config, model, backend, bytes(memory.strip()));
+    slowdown = fit.slowdown();
+    return fit.config();
   }
 
   private static long bytes(String size) {
@@ -160,6 +164,16 @@ final class TrainCommand implements Subcommand {
           description.model().contextLength(),
           run.model().parameterCount());
       console.printf("Memory      %s%n", run.plan());
+      if (config.recomputedBlocks() > 0 || slowdown > 0) {
+        console.printf(
+            "            %s, %d of %d blocks computed again in backward%s%n",
+            config.accumulate() == 1 ? "one pass" : config.accumulate() + " passes",
+            config.recomputedBlocks(),
+            description.model().layers(),
+            slowdown > 0
+                ? "; steps take about %.0f %% longer for it".formatted(100 * slowdown)
+                : "");
+      }
       console.printf(
           "Run         %s, %,d steps of %,d tokens%s%n",
           folder.path(),

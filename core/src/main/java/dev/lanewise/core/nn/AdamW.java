@@ -119,6 +119,7 @@ public final class AdamW implements AutoCloseable {
    * @return the norm before clipping; if it is not finite, {@link #step} changes nothing
    */
   public float gradientNorm(float maxNorm) {
+    tape.settleGradients();
     backend.gradientNorm(gradients, maxNorm, clip.data());
     return norm.item();
   }
@@ -131,6 +132,7 @@ public final class AdamW implements AutoCloseable {
    */
   public void step(double learningRate) {
     step++;
+    tape.settleGradients();
     for (int i = 0; i < runs.size(); i++) {
       Run run = runs.get(i);
       backend.adamW(

@@ -63,15 +63,6 @@ final class LayerOps {
       backend.embeddingBackward(
           inputs[1].data(), out.gradient, dTable, dPositions, firstPosition, batch, time, channels);
     }
-
-    private Buffer zeroedGradient(Tensor input) {
-      boolean started = input != null && input.gradientStarted;
-      Buffer gradient = gradientOf(input);
-      if (gradient != null && !started) {
-        backend.fill(gradient, 0);
-      }
-      return gradient;
-    }
   }
 
   static final class Linear extends Op {
@@ -174,8 +165,16 @@ final class LayerOps {
         Buffer before = preactivation();
         backend.unaryBackward(function(), before, before, dOut, dOut, false);
       }
+      boolean accumulate = started(inputs[1], inputs[2]);
       backend.linearBackwardWeight(
-          dOut, x.data(), gradientOf(inputs[1]), gradientOf(inputs[2]), rows, ins, outs);
+          dOut,
+          x.data(),
+          gradientOf(inputs[1]),
+          gradientOf(inputs[2]),
+          accumulate,
+          rows,
+          ins,
+          outs);
       if (x.requiresGrad()) {
         boolean started = x.gradientStarted;
         Buffer dx = gradientOf(x);
@@ -263,8 +262,8 @@ final class LayerOps {
           rstd,
           dx,
           started,
-          gradientOf(inputs[1]),
-          gradientOf(inputs[2]),
+          zeroedGradient(inputs[1]),
+          zeroedGradient(inputs[2]),
           rows,
           channels);
       if (!x.requiresGrad()) {
@@ -570,6 +569,7 @@ final class LayerOps {
     @Override
     void forward() {
       scale = tape.lossScale();
+      boolean accumulate = inputs[1].gradientStarted;
       backend.linearCrossEntropy(
           inputs[0].data(),
           inputs[1].data(),
@@ -578,6 +578,7 @@ final class LayerOps {
           out.data(),
           dx,
           dx == null ? null : gradientOf(inputs[1]),
+          accumulate,
           scale,
           rows,
           channels,

@@ -189,6 +189,28 @@ abstract class Op {
     return gradient;
   }
 
+  /** Buffer that the gradient of an input is added to, or null when none is wanted. */
+  final Buffer zeroedGradient(Tensor input) {
+    boolean started = input != null && input.gradientStarted;
+    Buffer gradient = gradientOf(input);
+    if (gradient != null && !started) {
+      backend.fill(gradient, 0);
+    }
+    return gradient;
+  }
+
+  /** Whether the gradients of a layer's parameters hold something, none or all of them. */
+  final boolean started(Tensor weight, Tensor bias) {
+    boolean weightStarted = weight.requiresGrad() && weight.gradientStarted;
+    boolean biasStarted = bias != null && bias.requiresGrad() && bias.gradientStarted;
+    if (weightStarted && !biasStarted) {
+      zeroedGradient(bias);
+    } else if (biasStarted && !weightStarted) {
+      zeroedGradient(weight);
+    }
+    return weightStarted || biasStarted;
+  }
+
   /** Adds the result's gradient to an input of the same size, without a copy where possible. */
   final void passGradientTo(Tensor input) {
     if (input != null && input.requiresGrad()) {

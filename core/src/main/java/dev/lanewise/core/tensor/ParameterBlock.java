@@ -19,6 +19,7 @@ public final class ParameterBlock {
   private final List<Long> offsets = new ArrayList<>();
   private Buffer gradient;
   private long used;
+  private boolean settled = true;
 
   ParameterBlock(Tape tape, Buffer data) {
     this.tape = tape;
@@ -77,6 +78,12 @@ public final class ParameterBlock {
 
   /** Gradients of all elements, allocated now if nobody needed them before. */
   public Buffer gradient() {
+    allocateGradient();
+    settle();
+    return gradient;
+  }
+
+  void allocateGradient() {
     if (gradient == null) {
       gradient = tape.newGradient(data.length());
       for (int i = 0; i < tensors.size(); i++) {
@@ -84,12 +91,28 @@ public final class ParameterBlock {
         tensor.gradient = gradient.slice(offsets.get(i), tensor.shape().count());
       }
     }
-    return gradient;
   }
 
   void zeroGradient() {
     if (gradient != null) {
-      tape.backend().fill(gradient, 0);
+      for (int i = 0; i < tensors.size(); i++) {
+        tensors.get(i).gradientStarted = false;
+      }
+      settled = false;
+    }
+  }
+
+  /** Clears the gradients that nothing was written to since {@link #zeroGradient}. */
+  void settle() {
+    if (!settled) {
+      for (int i = 0; i < tensors.size(); i++) {
+        Tensor tensor = tensors.get(i);
+        if (!tensor.gradientStarted) {
+          tape.backend().fill(tensor.gradient, 0);
+          tensor.gradientStarted = true;
+        }
+      }
+      settled = true;
     }
   }
 }

@@ -364,10 +364,20 @@ public final class Tape implements AutoCloseable {
     current = on ? recorded : unrecorded;
   }
 
-  /** Sets the gradients of all parameters to zero. */
+  /**
+   * Sets the gradients of all parameters to zero. What backward then computes overwrites them;
+   * those that it does not reach are cleared when they are next read.
+   */
   public void zeroGrad() {
     for (int i = 0; i < parameters.size(); i++) {
       parameters.get(i).zeroGradient();
+    }
+  }
+
+  /** Clears gradients that are zero since {@link #zeroGrad}, before an optimiser reads them. */
+  public void settleGradients() {
+    for (int i = 0; i < parameters.size(); i++) {
+      parameters.get(i).settle();
     }
   }
 
@@ -529,7 +539,7 @@ public final class Tape implements AutoCloseable {
 
   Buffer gradientBuffer(Tensor tensor) {
     if (tensor.gradient == null && tensor.block != null) {
-      tensor.block.gradient();
+      tensor.block.allocateGradient();
     }
     if (tensor.gradient == null) {
       DType type = backend.activationType();

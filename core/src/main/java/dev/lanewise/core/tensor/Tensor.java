@@ -36,7 +36,10 @@ public final class Tensor {
   /** Where a parameter lies; null for what is no parameter. */
   ParameterBlock block;
 
-  /** Whether the gradient holds something in this backward pass; parameters always do. */
+  /**
+   * Whether the gradient holds something: in this backward pass, or for a parameter since its
+   * gradient was last set to zero.
+   */
   boolean gradientStarted;
 
   /** Whether the gradient's memory went on to an input's gradient. */
@@ -145,6 +148,9 @@ public final class Tensor {
    * @throws IllegalStateException if there is none
    */
   public Tensor grad() {
+    if (block != null) {
+      block.settle();
+    }
     if (gradient == null) {
       throw new IllegalStateException(
           "no gradient: call backward first, and requireGrad or retainGrad before it");

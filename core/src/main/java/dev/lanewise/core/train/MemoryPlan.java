@@ -9,6 +9,7 @@ import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.ParameterBlock;
+import dev.lanewise.core.tensor.Recompute;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
@@ -29,9 +30,39 @@ public record MemoryPlan(
   /** What a Java process with a small heap takes when its code is compiled. */
   private static final long JAVA = 192L << 20;
 
+  /** Operations of a product in the time of a byte from memory, as measured on a server's cores. */
+  private static final double OPERATIONS_PER_BYTE = 15;
+
   /** Bytes in all. */
   public long total() {
     return parameters + gradients + moments + activations + working;
+  }
+
+  /**
+   * The plan of a run's training step.
+   *
+   * @param config the run
+   * @param model the model
+   * @param backend its device
+   */
+  public static MemoryPlan of(TrainConfig config, GptConfig model, Backend backend) {
+    return of(
+        model,
+        config.batch(),
+        config.context(),
+        backend.activationType(),
+        recompute(config, backend));
+  }
+
+  /**
+   * What a run computes again in backward.
+   *
+   * @param config the run
+   * @param backend its device
+   */
+  static Recompute recompute(TrainConfig config, Backend backend) {
+    int blocks = config.recomputedBlocks();
+    return new Recompute(blocks > 0 || !backend.keepsActivations(), blocks);
   }
 
   /**
@@ -41,10 +72,13 @@ public record MemoryPlan(
    * @param batch sequences of a forward pass
    * @param context tokens of a sequence
    * @param activationType type of the device's activations
+   * @param recompute what is computed again in backward
    */
-  public static MemoryPlan of(GptConfig config, int batch, int context, DType activationType) {
+  public static MemoryPlan of(
+      GptConfig config, int batch, int context, DType activationType, Recompute recompute) {
     try (Backend backend = new PlanningBackend(activationType).backend();
         Tape tape = new Tape(backend, true)) {
+      tape.setRecompute(recompute);
       Gpt model = new Gpt(tape, config, new TorchGenerator(0)).train();
       long parameters = 0;
       for (ParameterBlock block : tape.parameters()) {
@@ -93,33 +127,85 @@ public record MemoryPlan(
   }
 
   /**
-   * The same training in less memory: the batch is cut into passes whose gradients are summed
-   * before the update, as few as stay under a limit. A pass of fewer tokens computes a little
-   * slower, since weights are read once for each.
+   * The same training in less memory.
+   *
+   * @param config the run, with smaller batches and more of them for an update, or with blocks that
+   *     are computed again
+   * @param plan what it takes
+   * @param slowdown what it costs in time, as a share of a step; an estimate
+   */
+  public record Fit(TrainConfig config, MemoryPlan plan, double slowdown) {}
+
+  /**
+   * The same training under a limit, in the way that costs least time: batches are cut into passes
+   * whose gradients are summed before the update, activations of blocks are computed again in
+   * backward, or both.
    *
    * @param config a run
    * @param model its model
-   * @param activationType type of the device's activations
+   * @param backend its device
    * @param limit bytes that may be used
-   * @return the run with smaller batches and more of them for an update; itself if it fits
-   * @throws InputException if not even one sequence at a time stays under the limit
+   * @return the run that fits; the same if it does already
+   * @throws InputException if nothing stays under the limit
    */
-  public static TrainConfig cut(
-      TrainConfig config, GptConfig model, DType activationType, long limit) {
-    for (int batch = config.batch(); ; batch--) {
+  public static Fit fit(TrainConfig config, GptConfig model, Backend backend, long limit) {
+    Fit best = null;
+    MemoryPlan least = null;
+    for (int batch = config.batch(); batch > 0; batch--) {
       if (config.batch() % batch != 0) {
         continue;
       }
-      MemoryPlan plan = of(model, batch, config.context(), activationType);
-      if (plan.total() <= limit) {
-        return config.withBatch(batch, config.accumulate() * (config.batch() / batch));
+      TrainConfig cut = config.withBatch(batch, config.accumulate() * (config.batch() / batch));
+      // From the first block on, each further one saves and costs as much as the one before.
+      int low = 0;
+      int high = model.layers();
+      MemoryPlan plan = of(cut.withRecomputedBlocks(low), model, backend);
+      if (plan.total() > limit) {
+        plan = of(cut.withRecomputedBlocks(high), model, backend);
+        while (plan.total() <= limit && high - low > 1) {
+          int middle = (low + high) / 2;
+          MemoryPlan tried = of(cut.withRecomputedBlocks(middle), model, backend);
+          if (tried.total() <= limit) {
+            high = middle;
+            plan = tried;
+          } else {
+            low = middle;
+          }
+        }
+        low = high;
       }
-      if (batch == 1) {
-        throw new InputException(
-            "Even one sequence at a time needs %s, which is more than --memory allows (%s); choose a shorter --context or a smaller --model."
-                .formatted(plan, gib(limit)));
+      if (least == null || plan.total() < least.total()) {
+        least = plan;
+      }
+      Fit fit = new Fit(cut.withRecomputedBlocks(low), plan, slowdown(model, config, batch, low));
+      if (plan.total() <= limit && (best == null || fit.slowdown < best.slowdown)) {
+        best = fit;
       }
     }
+    if (best == null) {
+      throw new InputException(
+          "Even one sequence at a time with all blocks computed again needs %s, which is more than --memory allows (%s); choose a shorter --context or a smaller --model."
+              .formatted(least, gib(limit)));
+    }
+    return best;
+  }
+
+  /**
+   * Share of a step that passes and blocks cost: the operations of a block's forward pass without
+   * its last layer, and for each further pass a read of the weights forwards and backwards and a
+   * sum of gradients.
+   */
+  private static double slowdown(GptConfig model, TrainConfig config, int batch, int blocks) {
+    double channels = model.channels();
+    double square = 2 * channels * channels;
+    double attention = 2 * channels * (config.context() + 1);
+    double block = 12 * square + attention;
+    double head = 2 * channels * model.vocabSize();
+    double step = 3.0 * config.batch() * config.context() * (model.layers() * block + head);
+    double again = (double) config.batch() * config.context() * blocks * (block - 4 * square);
+    double parameters = 12 * model.layers() * channels * channels + channels * model.vocabSize();
+    double further = config.batch() / batch - 1;
+    return (again + further * 16 * parameters * OPERATIONS_PER_BYTE) / step;
   }
 
   private static String gib(long bytes) {

@@ -30,6 +30,8 @@ import java.util.Map;
  *     reach a loss near zero
  * @param maxSkipped skipped steps in a row, for losses or gradients that are not finite, after
  *     which training gives up
+ * @param recomputedBlocks blocks of the model whose activations are computed again in backward
+ *     instead of being kept; this changes no result
  */
 public record TrainConfig(
     long steps,
@@ -51,7 +53,54 @@ public record TrainConfig(
     int keepCheckpoints,
     boolean epochs,
     boolean overfit,
-    int maxSkipped) {
+    int maxSkipped,
+    int recomputedBlocks) {
+
+  /** A run that keeps the activations of all blocks. */
+  public TrainConfig(
+      long steps,
+      int batch,
+      int context,
+      int accumulate,
+      LrSchedule.Kind schedule,
+      double learningRate,
+      double minLearningRate,
+      long warmup,
+      double weightDecay,
+      double beta1,
+      double beta2,
+      double clip,
+      long seed,
+      long evalEvery,
+      int evalBatches,
+      long checkpointEvery,
+      int keepCheckpoints,
+      boolean epochs,
+      boolean overfit,
+      int maxSkipped) {
+    this(
+        steps,
+        batch,
+        context,
+        accumulate,
+        schedule,
+        learningRate,
+        minLearningRate,
+        warmup,
+        weightDecay,
+        beta1,
+        beta2,
+        clip,
+        seed,
+        evalEvery,
+        evalBatches,
+        checkpointEvery,
+        keepCheckpoints,
+        epochs,
+        overfit,
+        maxSkipped,
+        0);
+  }
 
   /** Checks the numbers. */
   public TrainConfig {
@@ -67,6 +116,7 @@ public record TrainConfig(
     notNegative("clip", clip);
     notNegative("eval-every", evalEvery);
     notNegative("checkpoint-every", checkpointEvery);
+    notNegative("recomputed blocks", recomputedBlocks);
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) {
       throw new InputException(
           "AdamW's decay rates lie in [0, 1), not " + beta1 + " and " + beta2 + ".");
@@ -97,15 +147,20 @@ public record TrainConfig(
 
   /** The same run with another number of steps. */
   public TrainConfig withSteps(long count) {
-    return with(count, batch, accumulate);
+    return with(count, batch, accumulate, recomputedBlocks);
   }
 
   /** The same run with other batches and another number of them for an update. */
   public TrainConfig withBatch(int sequences, int passes) {
-    return with(steps, sequences, passes);
+    return with(steps, sequences, passes, recomputedBlocks);
   }
 
-  private TrainConfig with(long count, int sequences, int passes) {
+  /** The same run with another number of blocks that are computed again. */
+  public TrainConfig withRecomputedBlocks(int blocks) {
+    return with(steps, batch, accumulate, blocks);
+  }
+
+  private TrainConfig with(long count, int sequences, int passes, int blocks) {
     return new TrainConfig(
         count,
         sequences,
@@ -126,7 +181,8 @@ public record TrainConfig(
         keepCheckpoints,
         epochs,
         overfit,
-        maxSkipped);
+        maxSkipped,
+        blocks);
   }
 
   /** Names and values, for JSON. */
@@ -152,6 +208,7 @@ public record TrainConfig(
     map.put("epochs", epochs);
     map.put("overfit", overfit);
     map.put("maxSkipped", maxSkipped);
+    map.put("recomputedBlocks", recomputedBlocks);
     return map;
   }
 
@@ -183,6 +240,7 @@ public record TrainConfig(
         fields.int32("keepCheckpoints"),
         fields.flag("epochs"),
         fields.flag("overfit"),
-        fields.int32("maxSkipped"));
+        fields.int32("maxSkipped"),
+        fields.has("recomputedBlocks") ? fields.int32("recomputedBlocks") : 0);
   }
 }

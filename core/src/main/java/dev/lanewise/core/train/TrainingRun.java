@@ -41,9 +41,7 @@ public final class TrainingRun implements AutoCloseable {
     this.data = data;
     this.device = backend.description();
     TrainConfig config = description.training();
-    plan =
-        MemoryPlan.of(
-            description.model(), config.batch(), config.context(), backend.activationType());
+    plan = MemoryPlan.of(config, description.model(), backend);
     plan.requireFits(backend.availableMemory());
     tape = new Tape(backend, true);
     tape.reserveActivations(plan.activations());

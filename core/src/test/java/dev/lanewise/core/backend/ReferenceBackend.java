@@ -299,21 +299,28 @@ public final class ReferenceBackend implements Backend {
 
   @Override
   public void linearBackwardWeight(
-      Buffer dOut, Buffer x, Buffer dWeight, Buffer dBias, int rows, int inputs, int outputs) {
+      Buffer dOut,
+      Buffer x,
+      Buffer dWeight,
+      Buffer dBias,
+      boolean accumulate,
+      int rows,
+      int inputs,
+      int outputs) {
     for (int o = 0; o < outputs; o++) {
       if (dBias != null) {
         double sum = 0;
         for (int r = 0; r < rows; r++) {
           sum += get(dOut, (long) r * outputs + o);
         }
-        add(dBias, o, sum);
+        put(dBias, o, sum, accumulate);
       }
       for (int i = 0; dWeight != null && i < inputs; i++) {
         double sum = 0;
         for (int r = 0; r < rows; r++) {
           sum += (double) get(dOut, (long) r * outputs + o) * get(x, (long) r * inputs + i);
         }
-        add(dWeight, (long) o * inputs + i, sum);
+        put(dWeight, (long) o * inputs + i, sum, accumulate);
       }
     }
   }
@@ -542,6 +549,7 @@ public final class ReferenceBackend implements Backend {
       Buffer loss,
       Buffer dx,
       Buffer dWeight,
+      boolean accumulate,
       float gradientScale,
       int rows,
       int channels,
@@ -562,7 +570,7 @@ public final class ReferenceBackend implements Backend {
       linearBackwardInput(logits, weight, Activation.NONE, null, dx, false, rows, channels, vocab);
     }
     if (dWeight != null) {
-      linearBackwardWeight(logits, x, dWeight, null, rows, channels, vocab);
+      linearBackwardWeight(logits, x, dWeight, null, accumulate, rows, channels, vocab);
     }
     free(logits);
   }

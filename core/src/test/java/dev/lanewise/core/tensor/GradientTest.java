@@ -1,5 +1,6 @@
 package dev.lanewise.core.tensor;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
@@ -8,6 +9,7 @@ import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.backend.ReferenceBackend;
 import dev.lanewise.core.backend.Unary;
+import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -249,5 +251,58 @@ class GradientTest {
       assertThrows(IllegalArgumentException.class, () -> a.rows(b));
       assertThrows(IllegalArgumentException.class, a::backward);
     }
+  }
+
+  @Test
+  void gradientsAreWrittenThenAddedToAndZeroWhereNoneCame() {
+    try (CpuBackend backend = new CpuBackend();
+        Tape tape = new Tape(backend)) {
+      TorchGenerator generator = new TorchGenerator(2);
+      Tensor x = tape.randn(generator, 5, 4);
+      Tensor targets = tape.ids(new int[] {0, 3, 1, 2, 6}, 5);
+      Tensor weight = parameter(tape, generator, 4, 4);
+      Tensor bias = parameter(tape, generator, 4);
+      Tensor head = parameter(tape, generator, 7, 4);
+      Tensor left = parameter(tape, generator, 4, 4);
+      List<Tensor> all = List.of(weight, bias, head, left);
+      List<float[]> first = new ArrayList<>();
+      for (int step = 0; step < 3; step++) {
+        tape.zeroGrad();
+        for (int pass = 1; pass <= 3; pass++) {
+          tape.reset();
+          x.linear(weight, bias)
+              .tanh()
+              .linear(weight, null)
+              .linearCrossEntropy(head, targets, -100)
+              .backward();
+          for (int i = 0; i < all.size(); i++) {
+            float[] gradient = all.get(i).grad().toArray();
+            if (step == 0 && pass == 1) {
+              first.add(gradient);
+            }
+            for (int j = 0; j < gradient.length; j++) {
+              assertEquals(pass * first.get(i)[j], gradient[j], 1e-6f * pass);
+            }
+          }
+        }
+        assertArrayEquals(new float[16], left.grad().toArray());
+        // A gradient from elsewhere is gone after zeroGrad.
+        tape.reset();
+        left.mul(3).sum().backward();
+        assertEquals(3, left.grad().toArray()[7]);
+      }
+      try (AdamW optimizer = new AdamW(tape, p -> true)) {
+        tape.zeroGrad();
+        assertEquals(0, optimizer.gradientNorm(0));
+        tape.reset();
+        left.mul(2).sum().backward();
+        assertEquals(8, optimizer.gradientNorm(0));
+        assertArrayEquals(new float[28], head.grad().toArray());
+      }
+    }
+  }
+
+  private static Tensor parameter(Tape tape, TorchGenerator generator, int... dims) {
+    return tape.parameter(dims).set(generator::normal);
   }
 }

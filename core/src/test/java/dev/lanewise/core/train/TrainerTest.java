@@ -1,20 +1,18 @@
 package dev.lanewise.core.train;
 
-import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.sun.management.ThreadMXBean;
 import dev.lanewise.core.backend.CpuBackend;
-import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
 import dev.lanewise.core.random.TorchGenerator;
+import dev.lanewise.core.tensor.ParameterBlock;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.simd.Workers;
 import java.io.IOException;
@@ -230,32 +228,70 @@ class TrainerTest {
   @Test
   void planIsWhatTheRunTakes() {
     GptConfig model = GptConfig.gpt2(65, 16, 2, 2, 32);
-    MemoryPlan plan = MemoryPlan.of(model, 3, 16, DType.FLOAT32);
-    assertTrue(plan.activations() > 0);
-    assertFalse(plan.parameters() == 0);
-    assertThrows(InputException.class, () -> plan.requireFits(plan.total() - 1));
-    plan.requireFits(plan.total());
-    assertArrayEquals(
-        new long[] {plan.parameters(), 2 * plan.parameters()},
-        new long[] {plan.gradients(), plan.moments()});
+    for (int blocks = 0; blocks <= 2; blocks++) {
+      for (double dropout : new double[] {0, 0.1}) {
+        TrainConfig config = config(3, 1e-3, false).withBatch(4, 1).withRecomputedBlocks(blocks);
+        GptConfig dropping = model.withDropout(dropout);
+        try (Dataset data = data();
+            CpuBackend backend = new CpuBackend();
+            Tape tape = new Tape(backend, true)) {
+          MemoryPlan plan = MemoryPlan.of(config, dropping, backend);
+          TorchGenerator generator = new TorchGenerator(1);
+          Gpt gpt = new Gpt(tape, dropping, generator);
+          try (Trainer trainer =
+              new Trainer(
+                  gpt,
+                  config,
+                  data.train(),
+                  data.validation(),
+                  generator,
+                  null,
+                  new TrainListener() {})) {
+            trainer.run();
+          }
+          assertEquals(plan.activations(), tape.activationBytes());
+          long parameters = 0;
+          for (ParameterBlock block : tape.parameters()) {
+            parameters += block.data().byteSize();
+            assertEquals(block.data().byteSize(), block.gradient().byteSize());
+          }
+          assertEquals(plan.parameters(), parameters);
+          assertEquals(plan.gradients(), parameters);
+          assertEquals(plan.moments(), 2 * parameters);
+          assertThrows(InputException.class, () -> plan.requireFits(plan.total() - 1));
+          plan.requireFits(plan.total());
+        }
+      }
+    }
   }
 
   @Test
-  void passesAreCutToStayUnderALimit() {
-    GptConfig model = GptConfig.gpt2(65, 16, 2, 2, 32);
+  void aLimitIsKeptAtTheLeastCost() {
+    // Activations outweigh what is read once more for each further pass.
+    GptConfig model = GptConfig.gpt2(65, 256, 4, 2, 32);
     TrainConfig config = DefaultJob.training(model).withBatch(6, 2);
-    DType type = DType.FLOAT32;
-    long all = MemoryPlan.of(model, 6, 16, type).total();
-    long three = MemoryPlan.of(model, 3, 16, type).total();
-    long one = MemoryPlan.of(model, 1, 16, type).total();
-    assertEquals(config, MemoryPlan.cut(config, model, type, all));
-    assertEquals(config.withBatch(3, 4), MemoryPlan.cut(config, model, type, all - 1));
-    assertEquals(config.withBatch(2, 6), MemoryPlan.cut(config, model, type, three - 1));
-    assertEquals(config.withBatch(1, 12), MemoryPlan.cut(config, model, type, one));
-    String refusal =
-        assertThrows(InputException.class, () -> MemoryPlan.cut(config, model, type, one - 1))
-            .getMessage();
-    assertTrue(refusal.contains("--memory"), refusal);
-    assertEquals(config.tokensPerStep(), MemoryPlan.cut(config, model, type, one).tokensPerStep());
+    try (CpuBackend backend = new CpuBackend()) {
+      long all = MemoryPlan.of(config, model, backend).total();
+      MemoryPlan.Fit whole = MemoryPlan.fit(config, model, backend, all);
+      assertEquals(config, whole.config());
+      assertEquals(0, whole.slowdown());
+      TrainConfig least = config.withBatch(1, 12).withRecomputedBlocks(4);
+      long smallest = MemoryPlan.of(least, model, backend).total();
+      assertEquals(least, MemoryPlan.fit(config, model, backend, smallest).config());
+      double slowdown = 0;
+      for (long limit = all - 1; limit >= smallest; limit -= (all - smallest) / 9) {
+        MemoryPlan.Fit fit = MemoryPlan.fit(config, model, backend, limit);
+        assertTrue(fit.plan().total() <= limit);
+        assertEquals(fit.plan(), MemoryPlan.of(fit.config(), model, backend));
+        assertEquals(config.tokensPerStep(), fit.config().tokensPerStep());
+        assertTrue(fit.slowdown() >= slowdown && fit.slowdown() > 0);
+        slowdown = fit.slowdown();
+      }
+      String refusal =
+          assertThrows(
+                  InputException.class, () -> MemoryPlan.fit(config, model, backend, smallest - 1))
+              .getMessage();
+      assertTrue(refusal.contains("--memory") && refusal.contains("MiB"), refusal);
+    }
   }
 }

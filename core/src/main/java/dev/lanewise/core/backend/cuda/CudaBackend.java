@@ -869,7 +869,14 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void linearBackwardWeight(
-      Buffer dOut, Buffer x, Buffer dWeight, Buffer dBias, int rows, int inputs, int outputs) {
+      Buffer dOut,
+      Buffer x,
+      Buffer dWeight,
+      Buffer dBias,
+      boolean accumulate,
+      int rows,
+      int inputs,
+      int outputs) {
     enter();
     CudaBuffer gradient = real("dOut", dOut, (long) rows * outputs);
     DType type = gradient.type();
@@ -878,20 +885,24 @@ public final class CudaBackend implements Backend {
         written(typed("dWeight", dWeight, (long) outputs * inputs, DType.FLOAT32));
     CudaBuffer dBias0 = written(typed("dBias", dBias, outputs, DType.FLOAT32));
     boolean biasDone = false;
+    if (dWeight0 != null && rows == 0 && !accumulate) {
+      fill(dWeight0, 0);
+    }
     if (dWeight0 != null && rows > 0) {
-      matmul
-          .product(
-              gradient.address(),
-              true,
-              from.address(),
-              false,
-              type,
-              dWeight0.address(),
-              DType.FLOAT32,
-              outputs,
-              inputs,
-              rows)
-          .accumulate();
+      matmul.product(
+          gradient.address(),
+          true,
+          from.address(),
+          false,
+          type,
+          dWeight0.address(),
+          DType.FLOAT32,
+          outputs,
+          inputs,
+          rows);
+      if (accumulate) {
+        matmul.accumulate();
+      }
       if (dBias0 != null && fusion == Fusion.ALL) {
         long sums = memory.scratch(4L * outputs);
         biasDone = matmul.epilogue(CublasLt.EPILOGUE_BIAS_GRADIENT_B, sums, 0).tryRun();
@@ -904,7 +915,7 @@ public final class CudaBackend implements Backend {
               .arg(0f)
               .arg(dBias0)
               .arg(0)
-              .arg(true)
+              .arg(accumulate)
               .arg((long) outputs)
               .runElements(outputs);
         }
@@ -914,7 +925,7 @@ public final class CudaBackend implements Backend {
       }
     }
     if (dBias0 != null && !biasDone) {
-      columnSums(gradient, dBias0, true, rows, outputs);
+      columnSums(gradient, dBias0, accumulate, rows, outputs);
     }
   }
 
@@ -1220,6 +1231,7 @@ public final class CudaBackend implements Backend {
       Buffer lossBuffer,
       Buffer dx,
       Buffer dWeight,
+      boolean accumulate,
       float gradientScale,
       int rows,
       int channels,
@@ -1240,6 +1252,9 @@ public final class CudaBackend implements Backend {
     // Rows of logits start at a multiple of 128 bytes, which an odd vocabulary would not give.
     long stride = (vocab + 63L) / 64 * 64;
     int chunk = chunkRows(stride * type.bytes, rows);
+    if (dWeight0 != null && rows == 0 && !accumulate) {
+      fill(dWeight0, 0);
+    }
     long logits = memory.scratch(chunk * stride * type.bytes);
     for (int first = 0; first < rows; first += chunk) {
       int count = Math.min(chunk, rows - first);
@@ -1281,9 +1296,11 @@ public final class CudaBackend implements Backend {
                 vocab,
                 channels,
                 count)
-            .strideOfA(stride)
-            .accumulate()
-            .run();
+            .strideOfA(stride);
+        if (accumulate || first > 0) {
+          matmul.accumulate();
+        }
+        matmul.run();
       }
     }
     meanLoss(losses, rows, counted, loss0, type);
