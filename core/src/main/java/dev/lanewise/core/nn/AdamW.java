@@ -17,7 +17,8 @@ import java.util.function.Predicate;
  * Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch's AdamW computes it,
  * with clipping of the gradient's norm.
  *
- * <p>All parameters of a tape are updated. {@code p ← p(1 − lr·wd) − lr·m̂ / (√v̂ + ε)}.
+ * <p>All parameters of a tape are updated, neighbours that decay alike in one run, or one by one
+ * where gradients lie over activations. {@code p ← p(1 − lr·wd) − lr·m̂ / (√v̂ + ε)}.
  */
 public final class AdamW implements AutoCloseable {
   private final Tape tape;
@@ -28,6 +29,7 @@ public final class AdamW implements AutoCloseable {
   private final List<Buffer> moments = new ArrayList<>();
   private final Map<Tensor, Run> ownerOf = new HashMap<>();
   private final Map<Tensor, Long> placeOf = new HashMap<>();
+  private final boolean inBlocks;
   private final Tensor clip;
   private final Tensor norm;
   private float beta1 = 0.9f;
@@ -36,8 +38,9 @@ public final class AdamW implements AutoCloseable {
   private float weightDecay = 0.01f;
   private long step;
 
-  /** A run of neighbouring parameters that decay alike. */
+  /** A run of neighbouring parameters that decay alike, or one parameter. */
   private static final class Run {
+    Tensor parameter;
     Buffer data;
     Buffer gradient;
     Buffer first;
@@ -57,8 +60,11 @@ public final class AdamW implements AutoCloseable {
     this.blocks = tape.parameters();
     this.clip = tape.tensor(new float[] {0, 1}, 2);
     this.norm = tape.over(Shape.of(), clip.data().slice(0, 1));
+    this.inBlocks = tape.gradientsInBlocks();
     for (ParameterBlock block : blocks) {
-      gradients.add(block.gradient());
+      if (inBlocks) {
+        gradients.add(block.gradient());
+      }
       Buffer first = moment(block);
       Buffer second = moment(block);
       List<Tensor> tensors = block.tensors();
@@ -66,14 +72,19 @@ public final class AdamW implements AutoCloseable {
       while (from < tensors.size()) {
         boolean decay = decays.test(tensors.get(from));
         int to = from + 1;
-        while (to < tensors.size() && decays.test(tensors.get(to)) == decay) {
+        while (inBlocks && to < tensors.size() && decays.test(tensors.get(to)) == decay) {
           to++;
         }
         long start = block.offset(from);
         long end = block.offset(to - 1) + tensors.get(to - 1).shape().count();
         Run run = new Run();
         run.data = block.data().slice(start, end - start);
-        run.gradient = block.gradient().slice(start, end - start);
+        if (inBlocks) {
+          run.gradient = block.gradient().slice(start, end - start);
+        } else {
+          run.parameter = tensors.get(from);
+          gradients.add(null);
+        }
         run.first = first.slice(start, end - start);
         run.second = second.slice(start, end - start);
         run.decays = decay;
@@ -112,6 +123,17 @@ public final class AdamW implements AutoCloseable {
     return this;
   }
 
+  private void findGradients() {
+    tape.settleGradients();
+    if (!inBlocks) {
+      for (int i = 0; i < runs.size(); i++) {
+        Run run = runs.get(i);
+        run.gradient = run.parameter.grad().data();
+        gradients.set(i, run.gradient);
+      }
+    }
+  }
+
   /**
    * Computes the gradient's norm and how much {@link #step} will clip.
    *
@@ -119,7 +141,7 @@ public final class AdamW implements AutoCloseable {
    * @return the norm before clipping; if it is not finite, {@link #step} changes nothing
    */
   public float gradientNorm(float maxNorm) {
-    tape.settleGradients();
+    findGradients();
     backend.gradientNorm(gradients, maxNorm, clip.data());
     return norm.item();
   }
@@ -132,7 +154,7 @@ public final class AdamW implements AutoCloseable {
    */
   public void step(double learningRate) {
     step++;
-    tape.settleGradients();
+    findGradients();
     for (int i = 0; i < runs.size(); i++) {
       Run run = runs.get(i);
       backend.adamW(

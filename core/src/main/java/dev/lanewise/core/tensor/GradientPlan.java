@@ -34,7 +34,10 @@ final class GradientPlan {
   void assign() {
     nextScratch = 0;
     for (int i = 0; i < tensors.size(); i++) {
-      tensors.get(i).gradient = buffers.get(i);
+      Tensor tensor = tensors.get(i);
+      if (!tensor.ownsGradient) {
+        tensor.gradient = buffers.get(i);
+      }
     }
   }
 }

@@ -132,6 +132,14 @@ final class LayerOps {
       }
     }
 
+    @Override
+    void giveBackKept(Workspace workspace) {
+      super.giveBackKept(workspace);
+      if (preactivation != null && !inBlock) {
+        workspace.giveBack(preactivation);
+      }
+    }
+
     private Unary function() {
       return activation == Activation.GELU_TANH ? Unary.GELU_TANH : Unary.GELU_ERF;
     }

@@ -120,6 +120,13 @@ abstract class Op {
     recompute();
   }
 
+  /** Returns kept results when backward has gone past this operation and nothing reads them. */
+  void giveBackKept(Workspace workspace) {
+    if (part == null && keptSince == 0 && out.owner() == out && out.shape().rank() > 0) {
+      workspace.giveBack(out.data());
+    }
+  }
+
   /**
    * Moves the result to memory of its own.
    *

@@ -19,6 +19,7 @@ public final class ParameterBlock {
   private final List<Long> offsets = new ArrayList<>();
   private Buffer gradient;
   private long used;
+  private long ownBytes;
   private boolean settled = true;
 
   ParameterBlock(Tape tape, Buffer data) {
@@ -76,8 +77,15 @@ public final class ParameterBlock {
     return data;
   }
 
-  /** Gradients of all elements, allocated now if nobody needed them before. */
+  /**
+   * Gradients of all elements, allocated now if nobody needed them before.
+   *
+   * @throws IllegalStateException if gradients lie over activations, apart from each other
+   */
   public Buffer gradient() {
+    if (tape.gradientsOverActivations()) {
+      throw new IllegalStateException("gradients lie over activations, not in a block");
+    }
     allocateGradient();
     settle();
     return gradient;
@@ -93,10 +101,26 @@ public final class ParameterBlock {
     }
   }
 
+  /** Gives a parameter a gradient of its own, zero, when gradients lie over activations. */
+  void ownGradient(Tensor tensor) {
+    tensor.gradient = tape.newGradient(tensor.shape().count());
+    tensor.ownsGradient = true;
+    ownBytes += tensor.gradient.byteSize();
+  }
+
+  long gradientBytes() {
+    return gradient == null ? ownBytes : gradient.byteSize();
+  }
+
   void zeroGradient() {
-    if (gradient != null) {
+    boolean over = tape.gradientsOverActivations();
+    if (gradient != null || over) {
       for (int i = 0; i < tensors.size(); i++) {
-        tensors.get(i).gradientStarted = false;
+        Tensor tensor = tensors.get(i);
+        tensor.gradientStarted = false;
+        if (over && !tensor.ownsGradient) {
+          tensor.gradient = null;
+        }
       }
       settled = false;
     }
@@ -108,6 +132,9 @@ public final class ParameterBlock {
       for (int i = 0; i < tensors.size(); i++) {
         Tensor tensor = tensors.get(i);
         if (!tensor.gradientStarted) {
+          if (tensor.gradient == null) {
+            ownGradient(tensor);
+          }
           tape.backend().fill(tensor.gradient, 0);
           tensor.gradientStarted = true;
         }

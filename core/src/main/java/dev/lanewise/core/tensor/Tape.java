@@ -31,6 +31,8 @@ public final class Tape implements AutoCloseable {
   private Trace current;
   private Recompute recompute;
   private long updates;
+  private boolean gradientsOverActivations;
+  private boolean gradientsMade;
   private float lossScale = 1;
   private GradientPlan planning;
   private GradientPlan following;
@@ -189,6 +191,25 @@ public final class Tape implements AutoCloseable {
   }
 
   /**
+   * Lets gradients of parameters lie where activations were that backward is done with. They are
+   * then there from backward until the next forward pass, not longer, and values that a step
+   * computed, other than single numbers, are not to be read after its backward. For steps of one
+   * backward pass, of whole models; to be called before an optimiser is made.
+   */
+  public void layGradientsOverActivations() {
+    gradientsOverActivations = true;
+  }
+
+  boolean gradientsOverActivations() {
+    return gradientsOverActivations;
+  }
+
+  /** Whether the gradient of a parameter has a place of its own in its block. */
+  public boolean gradientsInBlocks() {
+    return !gradientsOverActivations;
+  }
+
+  /**
    * Begins a block of a model. If {@link Recompute#blocks} covers it, results of operations until
    * {@link #endBlock} are not kept for backward but computed again, from what came into the block
    * and with the same random numbers. They share memory with those of other blocks, so nothing
@@ -316,6 +337,15 @@ public final class Tape implements AutoCloseable {
     parameters.add(new ParameterBlock(this, tensor));
   }
 
+  /** Bytes of gradients of parameters that do not lie over activations. */
+  public long gradientBytes() {
+    long bytes = 0;
+    for (ParameterBlock block : parameters) {
+      bytes += block.gradientBytes();
+    }
+    return bytes;
+  }
+
   Buffer newGradient(long count) {
     return own(backend.allocate(DType.FLOAT32, count));
   }
@@ -369,6 +399,7 @@ public final class Tape implements AutoCloseable {
    * those that it does not reach are cleared when they are next read.
    */
   public void zeroGrad() {
+    gradientsMade = false;
     for (int i = 0; i < parameters.size(); i++) {
       parameters.get(i).zeroGradient();
     }
@@ -490,6 +521,12 @@ public final class Tape implements AutoCloseable {
               + " has shape "
               + loss.shape());
     }
+    if (gradientsOverActivations && gradientsMade) {
+      throw new IllegalStateException(
+          "gradients that lie over activations are of one backward pass; call zeroGrad before the"
+              + " next forward pass");
+    }
+    gradientsMade = true;
     Trace trace = recorded;
     int index = trace.cursor - 1;
     while (index >= 0 && trace.ops.get(index) != last) {
@@ -526,9 +563,15 @@ public final class Tape implements AutoCloseable {
           if (!known && !out.gradientPassedOn && !out.retainsGrad()) {
             trace.workspace.giveBack(out.gradient);
           }
+          if (!known && gradientsOverActivations) {
+            op.giveBackKept(trace.workspace);
+          }
         }
       }
     } finally {
+      if (!known && gradientsOverActivations) {
+        trace.workspace.forgetReturned();
+      }
       planning = null;
       following = null;
       root = null;
@@ -539,7 +582,14 @@ public final class Tape implements AutoCloseable {
 
   Buffer gradientBuffer(Tensor tensor) {
     if (tensor.gradient == null && tensor.block != null) {
-      tensor.block.allocateGradient();
+      if (!gradientsOverActivations) {
+        tensor.block.allocateGradient();
+      } else if (planning == null) {
+        tensor.block.ownGradient(tensor);
+      } else {
+        tensor.gradient = recorded.workspace.takeGradient(DType.FLOAT32, tensor.shape().count());
+        planning.add(tensor, tensor.gradient);
+      }
     }
     if (tensor.gradient == null) {
       DType type = backend.activationType();

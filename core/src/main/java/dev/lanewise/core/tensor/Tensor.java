@@ -33,6 +33,9 @@ public final class Tensor {
   /** Where the gradient lies, null when there is none (yet). */
   Buffer gradient;
 
+  /** Whether a parameter's gradient has memory of its own where others lie over activations. */
+  boolean ownsGradient;
+
   /** Where a parameter lies; null for what is no parameter. */
   ParameterBlock block;
 

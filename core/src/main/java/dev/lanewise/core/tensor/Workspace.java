@@ -4,6 +4,7 @@ import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.List;
 
 /**
@@ -16,12 +17,20 @@ final class Workspace implements AutoCloseable {
 
   private final Backend backend;
   private final List<Buffer> chunks;
-  private final List<Buffer> returned = new ArrayList<>();
+  private final IdentityHashMap<Buffer, Range> taken = new IdentityHashMap<>();
+  private final List<Range> free = new ArrayList<>();
   private long nextChunk;
   private int chunk;
   private long top;
   private long used;
   private long peak;
+
+  /** A stretch of a chunk, in bytes. */
+  private record Range(int chunk, long from, long to) {
+    long size() {
+      return to - from;
+    }
+  }
 
   Workspace(Backend backend, long firstChunk) {
     this.backend = backend;
@@ -54,7 +63,10 @@ final class Workspace implements AutoCloseable {
     chunk = mark.chunk;
     top = mark.top;
     used = mark.used;
-    returned.clear();
+    taken
+        .values()
+        .removeIf(r -> r.chunk > mark.chunk || r.chunk == mark.chunk && r.from >= mark.top);
+    free.clear();
   }
 
   /** Takes memory that lives until the trace is cut before this point. */
@@ -65,7 +77,7 @@ final class Workspace implements AutoCloseable {
     while (chunk < chunks.size()) {
       Buffer current = chunks.get(chunk);
       if (top + bytes <= current.byteSize()) {
-        Buffer buffer = current.view(type, top, length);
+        Buffer buffer = view(new Range(chunk, top, top + bytes), type, length);
         top += bytes;
         return buffer;
       }
@@ -77,32 +89,55 @@ final class Workspace implements AutoCloseable {
     Buffer fresh = backend.allocate(DType.UINT8, size);
     chunks.add(fresh);
     top = bytes;
-    return fresh.view(type, 0, length);
+    return view(new Range(chunk, 0, bytes), type, length);
+  }
+
+  private Buffer view(Range range, DType type, long length) {
+    Buffer buffer = chunks.get(range.chunk).view(type, range.from, length);
+    taken.put(buffer, range);
+    return buffer;
   }
 
   /** Takes memory for a gradient, from what {@link #giveBack} returned if something fits. */
   Buffer takeGradient(DType type, long length) {
     long bytes = roundUp(Math.max(length, 1) * type.bytes);
-    Buffer best = null;
-    for (Buffer candidate : returned) {
-      if (candidate.byteSize() >= bytes
-          && (best == null || candidate.byteSize() < best.byteSize())) {
+    Range best = null;
+    for (Range candidate : free) {
+      if (candidate.size() >= bytes && (best == null || candidate.size() < best.size())) {
         best = candidate;
       }
     }
     if (best == null) {
-      return take(DType.UINT8, bytes).view(type, 0, length);
+      return take(type, length);
     }
-    returned.remove(best);
-    if (best.byteSize() - bytes >= ALIGNMENT) {
-      returned.add(best.view(DType.UINT8, bytes, best.byteSize() - bytes));
+    free.remove(best);
+    long end = best.from + bytes;
+    if (end < best.to) {
+      free.add(new Range(best.chunk, end, best.to));
     }
-    return best.view(type, 0, length);
+    return view(new Range(best.chunk, best.from, end), type, length);
   }
 
-  /** Returns a gradient's memory, whose last reader has run, for later gradients. */
-  void giveBack(Buffer gradient) {
-    returned.add(gradient.view(DType.UINT8, 0, gradient.byteSize() / ALIGNMENT * ALIGNMENT));
+  /** Returns memory whose last reader has run, for later gradients. */
+  void giveBack(Buffer buffer) {
+    Range range = taken.remove(buffer);
+    if (range == null) {
+      return;
+    }
+    for (int i = free.size() - 1; i >= 0; i--) {
+      Range other = free.get(i);
+      if (other.chunk == range.chunk && (other.to == range.from || range.to == other.from)) {
+        range =
+            new Range(range.chunk, Math.min(range.from, other.from), Math.max(range.to, other.to));
+        free.remove(i);
+      }
+    }
+    free.add(range);
+  }
+
+  /** Forgets what was returned, so that later gradients take memory of their own. */
+  void forgetReturned() {
+    free.clear();
   }
 
   boolean sharesWith(Workspace other) {
@@ -122,7 +157,8 @@ final class Workspace implements AutoCloseable {
   public void close() {
     chunks.forEach(backend::free);
     chunks.clear();
-    returned.clear();
+    taken.clear();
+    free.clear();
     chunk = 0;
     top = 0;
   }

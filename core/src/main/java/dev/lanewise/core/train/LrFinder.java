@@ -51,6 +51,7 @@ public final class LrFinder {
     double[] losses = new double[steps];
     double[] smoothed = new double[steps];
     int done = 0;
+    MemoryPlan.apply(config.withBatch(config.batch(), 1), model.tape());
     try (AdamW optimizer =
         new AdamW(model.tape(), parameter -> parameter.shape().rank() == 2)
             .betas(config.beta1(), config.beta2())

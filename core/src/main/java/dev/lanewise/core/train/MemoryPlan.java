@@ -20,7 +20,7 @@ import dev.lanewise.simd.LinearCrossEntropy;
  *
  * @param parameters bytes of parameters, and of the bfloat16 copy that a device in mixed precision
  *     keeps of them
- * @param gradients bytes of their gradients
+ * @param gradients bytes of their gradients, but for those that lie where activations were
  * @param moments bytes of the optimiser's moments
  * @param activations bytes of activations and their gradients, at their peak
  * @param working bytes of working memory: of kernels, of Java itself
@@ -28,7 +28,7 @@ import dev.lanewise.simd.LinearCrossEntropy;
 public record MemoryPlan(
     long parameters, long gradients, long moments, long activations, long working) {
   /** What a Java process with a small heap takes when its code is compiled. */
-  private static final long JAVA = 192L << 20;
+  private static final long JAVA = 144L << 20;
 
   /** Operations of a product in the time of a byte from memory, as measured on a server's cores. */
   private static final double OPERATIONS_PER_BYTE = 15;
@@ -51,16 +51,29 @@ public record MemoryPlan(
         config.batch(),
         config.context(),
         backend.activationType(),
-        recompute(config, backend));
+        recompute(config, backend),
+        laysGradientsOverActivations(config, backend));
+  }
+
+  /** Whether the gradients of a run are needed no longer than until its next forward pass. */
+  private static boolean laysGradientsOverActivations(TrainConfig config, Backend backend) {
+    return config.accumulate() == 1 && !backend.keepsActivations();
   }
 
   /**
-   * What a run computes again in backward.
+   * Makes a tape keep its memory as a run's plan has it, before an optimiser is made.
    *
    * @param config the run
-   * @param backend its device
+   * @param tape where the model is
    */
-  static Recompute recompute(TrainConfig config, Backend backend) {
+  static void apply(TrainConfig config, Tape tape) {
+    if (laysGradientsOverActivations(config, tape.backend())) {
+      tape.layGradientsOverActivations();
+    }
+    tape.setRecompute(recompute(config, tape.backend()));
+  }
+
+  private static Recompute recompute(TrainConfig config, Backend backend) {
     int blocks = config.recomputedBlocks();
     return new Recompute(blocks > 0 || !backend.keepsActivations(), blocks);
   }
@@ -73,12 +86,23 @@ public record MemoryPlan(
    * @param context tokens of a sequence
    * @param activationType type of the device's activations
    * @param recompute what is computed again in backward
+   * @param over whether gradients of parameters lie where activations were
    */
   public static MemoryPlan of(
-      GptConfig config, int batch, int context, DType activationType, Recompute recompute) {
+      GptConfig config,
+      int batch,
+      int context,
+      DType activationType,
+      Recompute recompute,
+      boolean over) {
     try (Backend backend = new PlanningBackend(activationType).backend();
         Tape tape = new Tape(backend, true)) {
       tape.setRecompute(recompute);
+      if (over) {
+        tape.layGradientsOverActivations();
+      }
+      // In one piece, as it will be.
+      tape.reserveActivations(Long.MAX_VALUE / 2);
       Gpt model = new Gpt(tape, config, new TorchGenerator(0)).train();
       long parameters = 0;
       for (ParameterBlock block : tape.parameters()) {
@@ -87,14 +111,19 @@ public record MemoryPlan(
       try (AdamW optimizer = new AdamW(tape, parameter -> true)) {
         Tensor ids = tape.ids(Shape.of(batch, context));
         Tensor targets = tape.ids(Shape.of(batch, context));
+        optimizer.zeroGrad();
         model.loss(ids, targets).backward();
+        tape.settleGradients();
         tape.setRecording(false);
         model.eval().loss(ids, targets);
-        optimizer.zeroGrad();
         long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
         long working = JAVA + LinearCrossEntropy.workingBytes(batch * context, config.vocabSize());
         return new MemoryPlan(
-            parameters + copy, parameters, 2 * parameters, tape.activationBytes(), working);
+            parameters + copy,
+            tape.gradientBytes(),
+            2 * parameters,
+            tape.activationBytes(),
+            working);
       }
     }
   }

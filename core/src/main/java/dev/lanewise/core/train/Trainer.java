@@ -61,7 +61,7 @@ public final class Trainer implements AutoCloseable {
     this.config = config;
     this.schedule = config.lrSchedule();
     this.tape = model.tape();
-    tape.setRecompute(MemoryPlan.recompute(config, tape.backend()));
+    MemoryPlan.apply(config, tape);
     this.validation = validation;
     this.generator = generator;
     this.listener = listener;

@@ -34,6 +34,81 @@ class RecomputeTest {
 
   private record Run(List<float[]> numbers, long bytes) {}
 
+  /** Losses of steps of one pass, with validation between them, and parameters at the end. */
+  private static Run trainOver(Recompute recompute, double dropout, boolean over) {
+    int vocab = 37;
+    try (CpuBackend backend = new CpuBackend();
+        Tape tape = new Tape(backend, true)) {
+      tape.setRecompute(recompute);
+      if (over) {
+        tape.layGradientsOverActivations();
+      }
+      TorchGenerator generator = new TorchGenerator(5);
+      GptConfig config = GptConfig.gpt2(vocab, 24, 3, 2, 40).withDropout(dropout);
+      Gpt model = new Gpt(tape, config, generator);
+      GptInit.gpt2(model, generator);
+      Tensor unused = tape.parameter(3, 5).set(generator::normal);
+      Random random = new Random(1);
+      Tensor ids = tape.ids(Shape.of(6, 20));
+      Tensor targets = tape.ids(Shape.of(6, 20));
+      List<float[]> numbers = new ArrayList<>();
+      try (AdamW optimizer = new AdamW(tape, p -> p.shape().rank() == 2)) {
+        for (int step = 0; step < 5; step++) {
+          ids.set(random.ints(120, 0, vocab).toArray());
+          targets.set(random.ints(120, 0, vocab).toArray());
+          optimizer.zeroGrad();
+          tape.reset();
+          Tensor loss = model.train().loss(ids, targets);
+          loss.backward();
+          numbers.add(new float[] {loss.item()});
+          for (ParameterBlock block : tape.parameters()) {
+            for (Tensor parameter : block.tensors()) {
+              numbers.add(
+                  parameter == unused && step == 0 ? new float[15] : parameter.grad().toArray());
+            }
+          }
+          optimizer.step(1e-2);
+          tape.withoutGradient(
+              () -> numbers.add(new float[] {model.eval().loss(ids, targets).item()}));
+        }
+      }
+      for (ParameterBlock block : tape.parameters()) {
+        for (Tensor parameter : block.tensors()) {
+          numbers.add(parameter.toArray());
+        }
+      }
+      return new Run(numbers, tape.activationBytes() + tape.gradientBytes());
+    }
+  }
+
+  @Test
+  void gradientsOverActivationsAreTheSame() {
+    for (double dropout : new double[] {0, 0.2}) {
+      Run apart = trainOver(Recompute.NOTHING, dropout, false);
+      for (Recompute recompute : ALL) {
+        Run over = trainOver(recompute, dropout, true);
+        same(apart.numbers, over.numbers, recompute.toString());
+        assertTrue(over.bytes < trainOver(recompute, dropout, false).bytes, recompute.toString());
+      }
+    }
+  }
+
+  @Test
+  void gradientsOverActivationsAreOfOnePass() {
+    try (CpuBackend backend = new CpuBackend();
+        Tape tape = new Tape(backend)) {
+      tape.layGradientsOverActivations();
+      Tensor x = tape.parameter(4, 16).set(new TorchGenerator(3)::normal);
+      x.tanh().sum().backward();
+      assertThrows(IllegalStateException.class, () -> tape.parameters().getFirst().gradient());
+      tape.reset();
+      Tensor again = x.tanh().sum();
+      assertThrows(IllegalStateException.class, again::backward);
+      tape.zeroGrad();
+      again.backward();
+    }
+  }
+
   /** Losses of some steps with validation between them, and gradients and parameters at the end. */
   private static Run train(Recompute recompute, double dropout, boolean overlaid) {
     int vocab = 37;
