@@ -211,7 +211,7 @@ class TrainerTest {
               new TrainListener() {})) {
         ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         long least = Long.MAX_VALUE;
-        for (int round = 0; round < 90 && least > 0; round++) {
+        for (int round = 0; round < 200 && least > 0; round++) {
           long start = threads.getCurrentThreadAllocatedBytes();
           for (int i = 0; i < 50; i++) {
             trainer.step();
