@@ -27,8 +27,8 @@ import dev.lanewise.simd.LinearCrossEntropy;
  */
 public record MemoryPlan(
     long parameters, long gradients, long moments, long activations, long working) {
-  /** What a Java process with a small heap takes when its code is compiled. */
-  private static final long JAVA = 144L << 20;
+  /** What a Java process with a small heap takes at most, while its code is compiled. */
+  private static final long JAVA = 164L << 20;
 
   /** Operations of a product in the time of a byte from memory, as measured on a server's cores. */
   private static final double OPERATIONS_PER_BYTE = 15;
