@@ -50,7 +50,8 @@ final class AttentionDecode {
     int sequence = task / chunks;
     int from = task % chunks * CHUNK;
     int to = Math.min(from + CHUNK, call.keys);
-    try (Scratch scratch = Scratch.take((long) call.heads * CHUNK * 4L)) {
+    try (Scratch scratch =
+        Scratch.take((long) call.heads * CHUNK * Float.BYTES + AttentionRows.STATS_BYTES)) {
       for (int query = 0; query < call.queries; query++) {
         int end = Math.min(to, call.visible(query + 1));
         long slot = ((long) task * call.queries + query) * slotBytes(call);
@@ -66,6 +67,7 @@ final class AttentionDecode {
     long headBytes = headBytes(call);
     float scale = call.scale * AttentionRows.LOG2_E;
     MemorySegment partial = call.partial;
+    long stats = (long) heads * CHUNK * Float.BYTES;
     long q = call.q.at(sequence, 0) + query * call.q.rowStep;
     for (int key = from; key < to; key++) {
       long k = call.k.at(sequence, 0) + key * call.k.rowStep;
@@ -81,18 +83,9 @@ final class AttentionDecode {
       }
     }
     for (int head = 0; head < heads; head++) {
-      float max = -Float.MAX_VALUE;
-      for (int i = 0; i < to - from; i++) {
-        float x = s.get(FLOAT, (head * CHUNK + i) * 4L);
-        max = x > max ? x : max;
-      }
-      float sum = 0;
-      for (int i = 0; i < to - from; i++) {
-        float x = s.get(FLOAT, (head * CHUNK + i) * 4L);
-        float p = (float) Math.exp((x - (double) max) * 0.6931471805599453);
-        sum += p;
-        s.set(FLOAT, (head * CHUNK + i) * 4L, p);
-      }
+      AttentionRows.softmax(s, head * CHUNK * 4L, 1, to - from, 0, CHUNK, stats, 0, 0, true);
+      float max = s.get(FLOAT, stats + AttentionRows.MAXIMA);
+      float sum = s.get(FLOAT, stats + AttentionRows.SUMS);
       partial.set(FLOAT, slot + head * headBytes, max);
       partial.set(FLOAT, slot + head * headBytes + 4, sum);
       AttentionRows.clear(partial, slot + head * headBytes + LANES * 4L, padded(headSize));

@@ -14,6 +14,7 @@ final class Blocking {
   /** Bytes of packed panels that all tasks share, in the last-level cache. */
   private static final long SHARED_BYTES = 6 << 20;
 
+  private static final int LANES = Machine.LANES;
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
   private static final int FEW_COLS = MicroKernel.FEW_COLS;
@@ -57,6 +58,11 @@ final class Blocking {
   static int panelsPerTask(int n, int depth, int threads) {
     long most = Math.max(1, PRIVATE_BYTES / (4L * Math.max(1, depth) * COLS));
     return share(panels(n), most, threads);
+  }
+
+  /** How many columns of C a task takes with few rows of A, in whole vectors. */
+  static int colsPerTask(int n, long most, int threads) {
+    return share(ceil(n, LANES), Math.max(1, most / LANES), threads) * LANES;
   }
 
   /** How many rows of A a task takes, in whole tiles. */

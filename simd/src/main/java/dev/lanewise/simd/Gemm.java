@@ -24,7 +24,7 @@ import java.lang.foreign.MemorySegment;
  *   <li>Sums run over the depth in an order that depends on the shape and orientation alone, with
  *       fused multiply-add: results are the same to the bit for any number of threads. NaN and
  *       infinities propagate as in the plain formula.
- *   <li>Packing B changes no bit of products of six rows or more.
+ *   <li>Packing B changes no bit of products of more than eight rows.
  *   <li>Work is {@code 2·m·n·k} operations; memory beyond the operands is a few MB per process,
  *       kept between calls. Nothing is allocated after the first calls.
  * </ul>

@@ -20,8 +20,8 @@ final class GemmJob implements Workers.Task {
   /** Up to so many rows, packing B costs more than it brings. */
   private static final int DIRECT_ROWS = 2 * MicroKernel.ROWS;
 
-  /** Bytes of B that a task of dot products reads. */
-  private static final long DOT_BYTES = 128 << 10;
+  /** Bytes of B that a task of few rows of A reads at most: fetching ahead starts anew in each. */
+  private static final long SKINNY_BYTES = 512 << 10;
 
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
@@ -96,9 +96,15 @@ final class GemmJob implements Workers.Task {
     }
     blocks = Math.max(1, Blocking.blocks(k));
     blockDepth = Blocking.depth(k);
-    if (m < ROWS && !aTransposed && bTransposed && packed == null) {
-      perTask = Math.clamp(DOT_BYTES / (4L * Math.max(1, k)), 1, n);
-      run(Phase.DOTS, tasks(n), threads);
+    if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
+      perTask = Blocking.colsPerTask(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
+      try (Scratch scratch = Scratch.take(aTransposed ? 4L * m * k + 64 : 64)) {
+        shared = scratch.segment;
+        if (aTransposed) {
+          turnA();
+        }
+        run(Phase.DOTS, tasks(n), threads);
+      }
       return;
     }
     boolean scalesA = packed != null && alpha != 1;
@@ -261,20 +267,40 @@ final class GemmJob implements Workers.Task {
     }
   }
 
+  /** Copies the few rows of A, which are stored as columns, to shared memory. */
+  private void turnA() {
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < k; j++) {
+        shared.set(FLOAT, 4 * ((long) i * k + j), a.get(FLOAT, aAt + j * aStride + 4L * i));
+      }
+    }
+  }
+
   /** Few rows of A and B transposed: every element of C is the product of two stored rows. */
   private void dots(int task) {
     int from = task * perTask;
     int to = (int) Math.min(n, (long) from + perTask);
-    try (Scratch own = Scratch.take(TEMP)) {
-      for (int col = from; col < to; col++) {
-        for (int i = 0; i < m; i++) {
-          long at = cAt + i * cStride + 4L * col;
-          float product =
-              alpha * DotKernel.dot(a, aAt + i * aStride, b, bAt + col * bStride, k, own.segment);
-          c.set(FLOAT, at, beta == 0 ? product : Math.fma(c.get(FLOAT, at), beta, product));
-        }
+    MemorySegment rows = aTransposed ? shared : a;
+    try (Scratch own = Scratch.take(SkinnyKernel.TEMP)) {
+      MemorySegment mine = own.segment;
+      for (int col = from; col < to; col += Machine.LANES) {
+        int cols = Math.min(Machine.LANES, to - col);
+        SkinnyKernel.dots(
+            rows,
+            aTransposed ? 0 : aAt,
+            aTransposed ? 4L * k : aStride,
+            m,
+            b,
+            bAt + col * bStride,
+            bStride,
+            cols,
+            k,
+            alpha,
+            mine);
+        long at = cAt + 4L * col;
+        Packing.merge(mine, SkinnyKernel.SUMS, Machine.VECTOR_BYTES, c, at, cStride, m, cols, beta);
       }
-      finish(blocks - 1, 0, m, from, to - from, own.segment);
+      finish(blocks - 1, 0, m, from, to - from, mine);
     }
   }
 

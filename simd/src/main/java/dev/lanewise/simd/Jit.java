@@ -36,8 +36,8 @@ final class Jit {
                 "dev/lanewise/simd/Lanes.*", "dev/lanewise/simd/LayerNorm.*",
                 "dev/lanewise/simd/LogSoftmax.*", "dev/lanewise/simd/MicroKernel.*",
                 "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",
-                "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/Softmax.*",
-                "dev/lanewise/simd/VectorMath.*"],
+                "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/SkinnyKernel.*",
+                "dev/lanewise/simd/Softmax.*", "dev/lanewise/simd/VectorMath.*"],
         c1: { Exclude: true },
         c2: { BackgroundCompilation: false }
       }]

@@ -144,7 +144,7 @@ class GemmTest {
       if ((t & 4) == 0) {
         Matrix again = random(random, m, n, 0, false);
         Gemm.multiply(a, PackedMatrix.of(GLOBAL, b), again);
-        float difference = m < MicroKernel.ROWS ? (float) tolerance(k) : 0;
+        float difference = m <= SkinnyKernel.ROWS ? (float) tolerance(k) : 0;
         assertArrayEquals(floats(c), floats(again), difference, "packed, transposes " + t);
       }
     }
@@ -173,6 +173,30 @@ class GemmTest {
       }
       Gemm.multiply(alpha, a, b, beta, c);
       assertClose(expected, c, 4 * s[2], Arrays.toString(s));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void fewRowsOfEveryLength(boolean transposeA) {
+    Random random = new Random(8);
+    int lanes = Machine.LANES;
+    for (int k : new int[] {4 * lanes - 1, 4 * lanes, 4 * lanes + 1, 11 * lanes + 3, 12 * lanes}) {
+      for (int n : new int[] {1, lanes - 1, lanes, 2 * lanes + 3}) {
+        for (int m = 1; m <= SkinnyKernel.ROWS + 1; m++) {
+          Matrix a = random(random, m, k, 1, transposeA);
+          Matrix b = random(random, k, n, 2, true);
+          Matrix c = random(random, m, n, 1, false);
+          double[][] expected = product(a, b);
+          for (int i = 0; i < m; i++) {
+            for (int j = 0; j < n; j++) {
+              expected[i][j] = 0.5 * expected[i][j] - 2 * get(c, i, j);
+            }
+          }
+          Gemm.multiply(0.5f, a, b, -2, c);
+          assertClose(expected, c, k, m + " x " + n + " x " + k);
+        }
+      }
     }
   }
 
@@ -429,7 +453,7 @@ class GemmTest {
       assertClose(back, c, 4 * s[2], "gradient");
       Matrix packed = random(random, m, n, 0, false);
       Gemm.multiply(1, a, PackedMatrix.of(GLOBAL, b), 0, packed, backward);
-      float difference = m < MicroKernel.ROWS ? (float) tolerance(4 * s[2]) : 0;
+      float difference = m <= SkinnyKernel.ROWS ? (float) tolerance(4 * s[2]) : 0;
       assertArrayEquals(floats(c), floats(packed), difference);
     }
   }
