@@ -165,8 +165,26 @@ public final class Gpt implements Module {
    *
    * @param ids token ids {@code [batch, time]} that follow what the cache holds
    * @param cache keys and values; its length grows by time
+   * @return {@code [batch, time, vocabSize]}
    */
   public Tensor forward(Tensor ids, KvCache cache) {
+    return head.forward(finalNorm.forward(trunk(ids, cache)));
+  }
+
+  /**
+   * Logits of the last of new positions, all that choosing the next token takes. Like {@link
+   * #forward(Tensor, KvCache)}, without the output head's work for the other positions.
+   *
+   * @param ids token ids {@code [batch, time]} that follow what the cache holds
+   * @param cache keys and values; its length grows by time
+   * @return {@code [batch, 1, vocabSize]}
+   */
+  public Tensor next(Tensor ids, KvCache cache) {
+    Tensor x = trunk(ids, cache);
+    return head.forward(finalNorm.forward(ids.shape().cols() == 1 ? x : x.lastPosition()));
+  }
+
+  private Tensor trunk(Tensor ids, KvCache cache) {
     int position = cache.length();
     Tensor x = tokens.weight().embedding(ids, positions.weight(), position);
     for (int i = 0; i < blocks.size(); i++) {
@@ -178,7 +196,7 @@ public final class Gpt implements Module {
       x = perceptron(block, x, false);
     }
     cache.grow(ids.shape().cols());
-    return head.forward(finalNorm.forward(x));
+    return x;
   }
 
   private Tensor trunk(Tensor ids) {

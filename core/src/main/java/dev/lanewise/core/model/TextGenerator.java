@@ -18,7 +18,7 @@ import java.util.function.IntPredicate;
  * computed anew at the positions from 0 on, and generation goes on from there.
  */
 public final class TextGenerator {
-  private static final int PROMPT_CHUNK = 256;
+  private static final int PROMPT_CHUNK = 512;
 
   private final Gpt model;
   private final Tape tape;
@@ -30,6 +30,8 @@ public final class TextGenerator {
   private final Tensor wideLogits;
 
   private final float[] logits;
+  private final float[] weights;
+  private final float[] spare;
 
   /**
    * How the next token is chosen.
@@ -63,6 +65,8 @@ public final class TextGenerator {
     this.vocab = model.config().vocabSize();
     this.cache = new KvCache(tape, model.config(), 1, model.config().contextLength());
     this.logits = new float[vocab];
+    this.weights = new float[vocab];
+    this.spare = new float[vocab];
     boolean wide = tape.backend().activationType() == DType.FLOAT32;
     this.wideLogits = wide ? null : tape.zeros(vocab);
     this.lastLogits = Arena.ofAuto().allocate((long) vocab * Float.BYTES, 64);
@@ -126,10 +130,9 @@ public final class TextGenerator {
       int part = Math.min(PROMPT_CHUNK, to - at);
       tape.reset();
       Tensor some = tape.stepIds(Arrays.copyOfRange(ids, at, at + part), 1, part);
-      Tensor out = model.forward(some, cache);
+      Buffer last = model.next(some, cache).data();
       at += part;
       if (at == to) {
-        Buffer last = out.data().slice((part - 1L) * vocab, vocab);
         if (wideLogits != null) {
           tape.backend().copy(last, wideLogits.data());
           last = wideLogits.data();
@@ -154,49 +157,65 @@ public final class TextGenerator {
     for (float logit : logits) {
       max = Math.max(max, logit);
     }
-    float[] weights = new float[vocab];
+    float least = kthLargest(sampling.topK());
     for (int i = 0; i < vocab; i++) {
-      weights[i] = (float) Math.exp((logits[i] - max) / sampling.temperature());
+      boolean stays = !(logits[i] < least);
+      weights[i] = stays ? (float) Math.exp((logits[i] - max) / sampling.temperature()) : 0;
     }
-    keepTopK(weights, sampling.topK());
-    keepTopP(weights, sampling.topP());
+    keepTopP(sampling.topP());
     return (int) generator.multinomial(weights, 1, true)[0];
   }
 
-  /** Sets all weights but the k largest to zero; equals of the k-th stay. */
-  private static void keepTopK(float[] weights, int k) {
-    if (k == 0 || k >= weights.length) {
-      return;
+  /** The k-th largest logit, found in a heap of the k largest; all of them with 0. */
+  private float kthLargest(int k) {
+    if (k == 0 || k >= vocab) {
+      return Float.NEGATIVE_INFINITY;
     }
-    float[] sorted = weights.clone();
-    Arrays.sort(sorted);
-    float smallest = sorted[sorted.length - k];
-    for (int i = 0; i < weights.length; i++) {
-      if (weights[i] < smallest) {
-        weights[i] = 0;
+    Arrays.fill(spare, 0, k, Float.NEGATIVE_INFINITY);
+    for (float logit : logits) {
+      if (logit > spare[0]) {
+        int at = 0;
+        for (int child = 1; child < k; child = 2 * at + 1) {
+          if (child + 1 < k && spare[child + 1] < spare[child]) {
+            child++;
+          }
+          if (logit <= spare[child]) {
+            break;
+          }
+          spare[at] = spare[child];
+          at = child;
+        }
+        spare[at] = logit;
       }
     }
+    return spare[0];
   }
 
   /** Sets all weights to zero that the smallest set of this probability can do without. */
-  private static void keepTopP(float[] weights, double p) {
+  private void keepTopP(double p) {
     if (p >= 1) {
       return;
     }
-    float[] sorted = weights.clone();
-    Arrays.sort(sorted);
     double total = 0;
-    for (float weight : sorted) {
+    for (float weight : weights) {
       total += weight;
     }
-    double sum = 0;
-    int at = sorted.length;
-    while (at > 0 && sum < p * total) {
-      sum += sorted[--at];
+    // All weights below this together are less than what the set may leave out.
+    double low = (1 - p) * total / vocab;
+    int count = 0;
+    for (float weight : weights) {
+      if (weight >= low) {
+        spare[count++] = weight;
+      }
     }
-    float smallest = sorted[Math.min(at, sorted.length - 1)];
-    for (int i = 0; i < weights.length; i++) {
-      if (weights[i] < smallest) {
+    Arrays.sort(spare, 0, count);
+    double sum = 0;
+    int at = count;
+    while (at > 0 && sum < p * total) {
+      sum += spare[--at];
+    }
+    for (int i = 0; i < vocab; i++) {
+      if (at < count && weights[i] < spare[at]) {
         weights[i] = 0;
       }
     }

@@ -74,6 +74,44 @@ final class MathOps {
     }
   }
 
+  static final class LastPosition extends Op {
+    private final int batch;
+    private final int time;
+    private final int width;
+
+    LastPosition(Tape tape, Tensor x) {
+      super(tape, x);
+      if (x.shape().rank() != 3 || x.shape().dim(1) == 0) {
+        throw new IllegalArgumentException("the last position of each sequence of " + x.shape());
+      }
+      batch = x.shape().dim(0);
+      time = x.shape().dim(1);
+      width = x.shape().dim(2);
+    }
+
+    @Override
+    void prepare() {
+      if (wantsGradient()) {
+        throw new IllegalStateException("the last position has no gradient; use withoutGradient");
+      }
+      result(Shape.of(batch, 1, width));
+    }
+
+    @Override
+    void forward() {
+      for (int i = 0; i < batch; i++) {
+        long from = ((i + 1L) * time - 1) * width;
+        backend.copy(
+            inputs[0].data().slice(from, width), out.data().slice((long) i * width, width));
+      }
+    }
+
+    @Override
+    void backward() {
+      throw new AssertionError();
+    }
+  }
+
   static final class UnaryOp extends Op {
     final Unary function;
 

@@ -434,6 +434,14 @@ public final class Tensor {
     return tape.run(op);
   }
 
+  /**
+   * The last position of each sequence, {@code [batch, time, width]} to {@code [batch, 1, width]}.
+   */
+  public Tensor lastPosition() {
+    MathOps.LastPosition op = tape.at(MathOps.LastPosition.class, this);
+    return tape.run(op == null ? tape.add(new MathOps.LastPosition(tape, this)) : op);
+  }
+
   // Reductions
   // -------------------------------------------------------------------------------------
 

@@ -111,6 +111,16 @@ class GptTest {
               }
               done += part;
             }
+            cache.truncate(0);
+            float[] last = c.model.next(c.ids, cache).toArray();
+            for (int row = 0; row < 3; row++) {
+              int from = (16 * row + 15) * VOCAB;
+              assertClose(
+                  doubles(java.util.Arrays.copyOfRange(whole, from, from + VOCAB)),
+                  java.util.Arrays.copyOfRange(last, row * VOCAB, (row + 1) * VOCAB),
+                  1,
+                  "next logits of row " + row);
+            }
           });
     }
   }
