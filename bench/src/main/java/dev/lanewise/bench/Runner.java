@@ -67,6 +67,7 @@ final class Runner {
    * @param schedule how long
    * @return the result
    * @throws InputException if Lanewise fails or computes something wrong
+   * @throws LockedException if another JMH run is under way
    */
   Result run(Suite suite, String text, int threads, List<Endpoint> peers, Schedule schedule) {
     Path notes = folder.resolve("notes.txt");
@@ -108,13 +109,28 @@ final class Runner {
       }
       results = new org.openjdk.jmh.runner.Runner(options.build()).run();
     } catch (RunnerException | IOException e) {
-      throw new InputException(text + " failed: " + cause(log, e));
+      String cause = cause(log, e);
+      if (cause.contains("JMH lock")) {
+        throw new LockedException();
+      }
+      throw new InputException(cause);
     }
     all.addAll(results);
     Case task = Case.parse(text);
     Notes noted = Notes.read(notes);
     best = Math.max(best, noted.most());
     return result(suite, task, threads, schedule, results, noted);
+  }
+
+  /** Thrown when another JMH run is under way. */
+  static final class LockedException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    LockedException() {
+      super(
+          "Another JMH run is under way, and each would disturb the other's figures: wait for its"
+              + " end, or set LANEWISE_JAVA_OPTIONS=-Djmh.ignoreLock=true.");
+    }
   }
 
   /** What the launcher tells its own JVM about compiling, so that kernels run as they do there. */
@@ -165,7 +181,7 @@ final class Runner {
     }
     List<Double> ours = times.remove(Contender.OURS);
     if (ours == null) {
-      throw new InputException(task + " failed: no time of ours was reported");
+      throw new InputException("no time of ours was reported");
     }
     List<Double> machine = times.remove(Contender.MACHINE);
     Interval limit = machine == null ? null : Interval.of(ratios(machine, ours));

@@ -34,7 +34,7 @@ record Schedule(
   /** Interpreted code makes first steps of a large model take many seconds. */
   private static final double COLD_STEPS = 12;
 
-  private static final double START_SECONDS = 1.2;
+  private static final double START_SECONDS = 2;
 
   /** What operands cost: elements are made one by one, by us and by each peer. */
   private static final double BYTES_PER_SECOND = 1e9;
@@ -43,6 +43,11 @@ record Schedule(
   private static final double REACHED = 0.6;
 
   private static final double PEER = 1.7;
+
+  /** Steps of which models are taken apart; the option for it takes any apart. */
+  private static final int LARGE = 12;
+
+  private static final int SHORT = 256;
 
   /** Above this an operation is so long that few of them must do. */
   private static final double SECONDS_LONG = 1;
@@ -66,14 +71,19 @@ record Schedule(
     // A shorter step of the same model shows as well what more threads bring
     boolean besides = !quick && threads > 1 && ours < SECONDS_LONG;
     double round = slice * (2 + (besides ? 2 : 0)) + peers * PEER * slice;
-    double budget = quick ? 1.2 : isModel ? 8 : 2.7;
-    int most = quick ? 7 : 9;
-    int least = quick || ours > SECONDS_LONG ? 3 : 5;
+    double budget = quick ? 1.2 : isModel ? 8 : 2.5;
+    int most = quick ? (isModel ? 5 : 7) : 9;
+    int least = quick || ours > SECONDS_LONG ? 3 : ours > 0.1 ? 4 : 5;
     int iterations = (int) Math.clamp(budget / round, least, most);
     double iterationSeconds = budget / most;
-    double settle = quick ? 0.5 : 0.8;
+    double settle = quick ? 0.5 : 0.6;
     double measuring = iterations * Math.max(round, iterationSeconds) + round / 2;
-    boolean breakdown = isModel && threads == CORES && !quick;
+    boolean breakdown =
+        isModel
+            && threads == CORES
+            && !quick
+            && task.number("layers") >= LARGE
+            && task.number("tokens") <= SHORT;
     double setUp =
         START_SECONDS
             + cost.bytes() / BYTES_PER_SECOND * (isModel ? 0.2 : 1 + peers)

@@ -9,6 +9,7 @@ import dev.lanewise.bench.report.Report;
 import dev.lanewise.bench.report.Result;
 import dev.lanewise.bench.report.Text;
 import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
@@ -42,7 +43,7 @@ final class Session implements AutoCloseable {
   private static final long PROBE_AGAIN = 60_000_000_000L;
 
   /** The part of the planned time that cases may take once more because the machine was busy. */
-  private static final double AGAIN = 0.1;
+  private static final double AGAIN = 0.05;
 
   /** Starting the peers of a suite. */
   private static final double PEERS_SECONDS = 5;
@@ -159,7 +160,6 @@ final class Session implements AutoCloseable {
   Report run() throws IOException {
     progress.begin("measured", 0, 100);
     for (Batch batch : batches) {
-      double before = done;
       for (List<String> cases : batch.isAlone ? single(batch.cases) : List.of(batch.cases)) {
         show("starting peers of " + batch.suite);
         try (PeerGroup group = new PeerGroup(batch.peers, batch.threads)) {
@@ -170,7 +170,6 @@ final class Session implements AutoCloseable {
           }
         }
       }
-      assert done >= before;
     }
     progress.end();
     probe();
@@ -216,6 +215,8 @@ final class Session implements AutoCloseable {
       progress.message(Text.result(result, report));
       result.failures().forEach(why -> progress.message("  without a peer: " + why));
       write(report);
+    } catch (Runner.LockedException e) {
+      throw new InputException(e.getMessage());
     } catch (RuntimeException e) {
       String why = Text.task(task) + ", " + Text.threads(batch.threads) + ": " + e.getMessage();
       failures.add(why);

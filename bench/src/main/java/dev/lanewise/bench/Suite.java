@@ -38,8 +38,7 @@ enum Suite {
       KernelsBenchmark.class,
       List.of("pytorch", "libtorch"),
       "attention batch=4 tokens=256 heads=12 head=64",
-      "crossEntropy rows=1024 cols=50257",
-      "gelu rows=1024 cols=3072"),
+      "crossEntropy rows=1024 cols=50257"),
   TRAIN(
       TrainBenchmark.class,
       List.of("pytorch", "pytorch-as-is", "libtorch", "llm.c"),

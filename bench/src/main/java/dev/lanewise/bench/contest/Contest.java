@@ -33,7 +33,11 @@ public final class Contest implements AutoCloseable {
   /** The least and the most that a peer runs before it is timed, in settling times. */
   private static final double LEAST_WARM_UP = 0.2;
 
-  private static final double MOST_WARM_UP = 2;
+  private static final double MOST_WARM_UP = 5;
+
+  /** The first operations of a peer can take many times as long as the later ones. */
+  private static final int LEAST_OPERATIONS = 3;
+
   private static final double STEADY = 1.15;
 
   /** A peer that takes so many times as long as Lanewise keeps the time that it had at first. */
@@ -171,8 +175,9 @@ public final class Contest implements AutoCloseable {
       Turns turn = new Turns(peer);
       turn.estimate = peer.nanos(0, 1);
       verify(peer, workload);
-      if (turn.estimate < Math.max(LONG, HOPELESS * ours)) {
-        turn.estimate = warmUp(peer);
+      double hope = turn.estimate > 2 * LONG ? HOPELESS / 2.5 : HOPELESS;
+      if (turn.estimate < Math.max(LONG, hope * ours)) {
+        turn.estimate = warmUp(peer, ours);
       }
       if (turn.estimate > Math.max(2e8, HOPELESS * ours)
           || turn.estimate > Math.max(LONG, MUCH_SLOWER * ours)) {
@@ -194,17 +199,18 @@ public final class Contest implements AutoCloseable {
    *
    * @return the shortest time of an operation
    */
-  private double warmUp(PeerConnection peer) {
+  private double warmUp(PeerConnection peer, double ours) {
     double[] last = new double[4];
     double best = Double.POSITIVE_INFINITY;
     double sum = 0;
-    for (int i = 0; sum < MOST_WARM_UP * settle; i++) {
+    for (int i = 0; i < LEAST_OPERATIONS || sum < MOST_WARM_UP * settle; i++) {
       double nanos = peer.nanos(0, 1);
       last[i % last.length] = nanos;
       best = Math.min(best, nanos);
       sum += nanos;
       boolean steady = Arrays.stream(last).max().orElseThrow() < STEADY * best;
-      if (i >= last.length && steady && sum >= LEAST_WARM_UP * settle) {
+      boolean hopeless = best > Math.max(LONG, HOPELESS / 4 * ours);
+      if (hopeless || i >= last.length && steady && sum >= LEAST_WARM_UP * settle) {
         break;
       }
     }

@@ -94,6 +94,7 @@ public final class BlasServer implements PeerServer.Library {
         .map(c -> c + text("openblas_get_corename").map(n -> ", kernels " + n).orElse(""))
         .or(this::mklVersion)
         .or(this::dnnlVersion)
+        .or(() -> text("bli_info_get_version_str").map(v -> "BLIS " + v))
         .orElse(name);
   }
 

@@ -45,7 +45,8 @@ public final class JavaBlasServer implements PeerServer.Library {
         task.operation().equals("gemm")
             && task.number("batch", 1) == 1
             && task.word("layout", "NN").equals("NN");
-    boolean fits = (long) task.number("n", 0) * Math.max(task.number("k", 0), 1) < 1 << 28;
+    // Beyond 2048 x 2048 x 2048 an operation takes them tens of seconds
+    boolean fits = (double) task.number("m", 1) * task.number("n", 0) * task.number("k", 0) < 1e10;
     if (!plain || !fits) {
       return null;
     }

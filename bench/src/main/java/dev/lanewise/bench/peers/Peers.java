@@ -128,7 +128,7 @@ public final class Peers {
                 "libmkl_rt.so.3",
                 "libmkl_rt.so.2",
                 "libmkl_rt.so");
-        case "blis" -> nativeBlas(name, "blis-", Map.of(), "libblis.so.4", "libblis.4.dylib");
+        case "blis" -> nativeBlas(name, "blis-", blisKernels(), "libblis.so.4", "libblis.4.dylib");
         case "vectorblas" -> javaBlas(name, List.of("blas-"));
         case "ejml" -> javaBlas(name, List.of("ejml-core-", "ejml-fdense-"));
         case "nd4j" -> nd4j();
@@ -177,9 +177,17 @@ public final class Peers {
 
   /** OpenBLAS takes its AVX2 kernels on processors that are newer than it, which halves it. */
   private static Map<String, String> openBlasKernels() throws IOException {
+    return has512() ? Map.of("OPENBLAS_CORETYPE", "SKYLAKEX") : Map.of();
+  }
+
+  /** BLIS takes its plain C kernels there, a sixth as fast; 0 is its number for SkylakeX. */
+  private static Map<String, String> blisKernels() throws IOException {
+    return has512() ? Map.of("BLIS_ARCH_TYPE", "0") : Map.of();
+  }
+
+  private static boolean has512() throws IOException {
     Path cpu = Path.of("/proc/cpuinfo");
-    boolean is512 = Files.exists(cpu) && Files.readString(cpu).contains(" avx512bw");
-    return is512 ? Map.of("OPENBLAS_CORETYPE", "SKYLAKEX") : Map.of();
+    return Files.exists(cpu) && Files.readString(cpu).contains(" avx512bw");
   }
 
   private static Peer javaBlas(String name, List<String> jars) throws IOException {

@@ -52,8 +52,9 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
                 rows.add(
                     List.of(
                         Text.task(result.task()),
-                        speed(result, one) + " " + result.cost().unit(),
-                        Text.speed(result.speed()) + " " + result.cost().unit(),
+                        speed(result, one),
+                        Text.speed(result.speed()),
+                        result.cost().unit(),
                         Text.times(one.ratio())));
               });
     }
@@ -65,7 +66,7 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
     return Optional.of(
         new Asides(
             "From 1 thread to %s, by turns: %.2f× in the geometric mean.".formatted(many, mean),
-            List.of("case", "1 thread", many, "times as fast"),
+            List.of("case", "1 thread", many, "unit", "times as fast"),
             rows));
   }
 
@@ -80,14 +81,15 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
                   rows.add(
                       List.of(
                           Text.task(result.task()),
-                          Text.speed(result.speed()) + " " + result.cost().unit(),
-                          speed(result, other) + " " + result.cost().unit(),
+                          Text.speed(result.speed()),
+                          speed(result, other),
+                          result.cost().unit(),
                           Text.times(other.ratio()))));
     }
     return rows.isEmpty()
         ? Optional.empty()
         : Optional.of(
-            new Asides(title, List.of("case", "speed", column, "speed ÷ " + column), rows));
+            new Asides(title, List.of("case", "speed", column, "unit", "speed ÷ " + column), rows));
   }
 
   private static String speed(Result result, Beside beside) {

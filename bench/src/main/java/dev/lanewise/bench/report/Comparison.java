@@ -51,7 +51,11 @@ public record Comparison(
         Interval speed = quotient(a, b);
         double floor = Math.max(was.floor(), result.floor());
         Rival.Verdict verdict = Rival.verdict(speed, floor);
-        boolean doubtful = was.isDisturbed(old.limits()) || result.isDisturbed(now.limits());
+        // A machine that is slower as a whole shows in the fraction of its limit
+        boolean doubtful =
+            was.limit() == null || result.limit() == null
+                ? was.isDisturbed(old.limits()) || result.isDisturbed(now.limits())
+                : was.surroundings().isCrowded() || result.surroundings().isCrowded();
         if (doubtful || verdict != beside(was.limit(), result.limit(), floor, verdict)) {
           verdict = Rival.Verdict.EVEN;
         }

@@ -20,8 +20,13 @@ import java.util.stream.DoubleStream;
 public final class HtmlReport {
   static final String DATA_START = "<script type=\"application/json\" id=\"report\">";
 
-  /** More points than this cannot all be named in a picture. */
-  private static final int NAMED_POINTS = 10;
+  /** Room for a point's name, in decades. */
+  private static final double NAME_WIDTH = 0.75;
+
+  private static final double NAME_HEIGHT = 0.16;
+
+  /** So many fit on a printed page. */
+  private static final int MOST_CATEGORIES = 9;
 
   private static final int WARM_UP_LINES = 5;
   private static final double COMPARABLE = 20;
@@ -185,19 +190,16 @@ public final class HtmlReport {
           new double[] {low, slowPeak / slowBandwidth, high},
           new double[] {low * slowBandwidth, slowPeak, slowPeak});
     }
+    List<double[]> named = new ArrayList<>();
     for (String suite : suites()) {
       List<Result> own = points.stream().filter(r -> r.suite().equals(suite)).toList();
       if (!own.isEmpty()) {
         double[] x = own.stream().mapToDouble(r -> r.cost().flops() / r.cost().bytes()).toArray();
         double[] y = own.stream().mapToDouble(r -> r.cost().flops() / r.nanos().median()).toArray();
-        if (own.size() <= NAMED_POINTS && !suite.equals("gemm")) {
-          chart.points(
-              suite(suite),
-              x,
-              y,
-              own.stream().map(r -> r.task().operation()).toArray(String[]::new));
-        } else {
+        if (suite.equals("gemm")) {
           chart.points(suite(suite), x, y);
+        } else {
+          chart.points(suite(suite), x, y, names(own, x, y, named));
         }
       }
     }
@@ -209,13 +211,41 @@ public final class HtmlReport {
             + " every operand once.");
   }
 
+  /** Names of points where there is room for one. */
+  private static String[] names(List<Result> results, double[] x, double[] y, List<double[]> room) {
+    String[] names = new String[x.length];
+    for (int i = 0; i < x.length; i++) {
+      double[] place = {Math.log10(x[i]), Math.log10(y[i])};
+      boolean free =
+          room.stream()
+              .allMatch(
+                  p ->
+                      Math.abs(p[0] - place[0]) > NAME_WIDTH
+                          || Math.abs(p[1] - place[1]) > NAME_HEIGHT);
+      names[i] = free ? results.get(i).task().operation() : "";
+      if (free) {
+        room.add(place);
+      }
+    }
+    return names;
+  }
+
   private void bars(String suite, int threads) {
     Map<String, List<Result>> byUnit =
         results(suite, threads).stream()
             .collect(
                 Collectors.groupingBy(
                     r -> r.cost().unit(), LinkedHashMap::new, Collectors.toList()));
-    byUnit.forEach((unit, all) -> scales(all).forEach(some -> bars(threads, unit, some)));
+    byUnit.forEach(
+        (unit, all) -> {
+          for (List<Result> some : scales(all)) {
+            int pages = Math.ceilDiv(some.size(), MOST_CATEGORIES);
+            int each = Math.ceilDiv(some.size(), pages);
+            for (int from = 0; from < some.size(); from += each) {
+              bars(threads, unit, some.subList(from, Math.min(some.size(), from + each)));
+            }
+          }
+        });
   }
 
   /** Results whose bars can be seen beside each other: none many times as long as another. */
@@ -349,7 +379,7 @@ public final class HtmlReport {
     XyChart chart =
         new XyChart("Speed while the JVM compiles")
             .x("seconds since the JVM started")
-            .y("% of the final speed")
+            .y("best so far, % of the final speed")
             .yRange(0, 110)
             .description("Lines that rise to 100 % as the compiler replaces interpreted code.");
     for (Result result : curves) {
@@ -358,7 +388,9 @@ public final class HtmlReport {
       double[] y = new double[curve.size() / 2];
       for (int i = 0; i < x.length; i++) {
         x[i] = curve.get(2 * i);
-        y[i] = 100 * result.nanos().median() / curve.get(2 * i + 1);
+        // The compiler's own threads take the cores now and then, which is not what is shown
+        double speed = 100 * result.nanos().median() / curve.get(2 * i + 1);
+        y[i] = i == 0 ? speed : Math.max(speed, y[i - 1]);
       }
       chart.line(Text.task(result.task()), x, y);
     }

@@ -24,7 +24,12 @@ public record Surroundings(double others, double stolen, double peak) {
    * than at its best, as virtual machines are when their neighbours are busy.
    */
   boolean isDisturbed(double bestPeak) {
-    return others > DISTURBED || peak < SLOWED * bestPeak;
+    return isCrowded() || peak < SLOWED * bestPeak;
+  }
+
+  /** Whether others had much of the machine. */
+  boolean isCrowded() {
+    return others > DISTURBED;
   }
 
   /** The arithmetic that was left for the case, to tell the quieter of two. */

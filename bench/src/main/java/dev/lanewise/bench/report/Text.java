@@ -200,7 +200,8 @@ public final class Text {
 
   /** A ratio with its interval, without a judgement. */
   static String times(Interval ratio) {
-    return "%s× (%s–%s)".formatted(times(ratio.median()), times(ratio.low()), times(ratio.high()));
+    return "%s×\u00a0(%s–%s)"
+        .formatted(times(ratio.median()), times(ratio.low()), times(ratio.high()));
   }
 
   private static String times(double ratio) {

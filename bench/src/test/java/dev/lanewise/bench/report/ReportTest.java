@@ -167,7 +167,7 @@ class ReportTest {
         "a busy machine proves nothing");
     assertEquals(
         Rival.Verdict.EVEN,
-        only(Comparison.of(old, report(result(9, 5, 0, 240)))).verdict(),
+        only(Comparison.of(old, report(withLimit(result(9, 5, 0, 240), 0.8)))).verdict(),
         "a machine at half its speed proves nothing");
   }
 
