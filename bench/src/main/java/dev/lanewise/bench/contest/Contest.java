@@ -184,6 +184,9 @@ public final class Contest implements AutoCloseable {
         turn.hopeless = turn.estimate;
       }
       remember(peer);
+      if (turn.hopeless > 0) {
+        peer.close(); // has no more turns, so others may have its memory
+      }
       turns.add(turn);
     } catch (PeerException | WrongResultException e) {
       failures.add(e.getMessage());

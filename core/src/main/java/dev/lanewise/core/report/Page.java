@@ -64,7 +64,7 @@ public final class Page {
               .tiles dd{font-size:20px}tbody th{width:10em}}
               @media print{main{max-width:none;padding:0}.many table{font-size:9px}\
               .many td,.many th{padding:3px 8px 3px 0}.many td:first-child{white-space:normal}figure,pre,tr,.tiles{break-inside:avoid}\
-              h2{break-after:avoid}}
+              h2,p:has(+table),p:has(+.many),summary{break-after:avoid}}
           """,
           Svg.COLOURS, Svg.DARK_COLOURS, Svg.COLOURS);
 
