@@ -21,7 +21,6 @@ final class AttentionBackward {
   /** Queries in a block, a multiple of every tile's rows. */
   private static final int QUERY_BLOCK = 48;
 
-
   private AttentionBackward() {}
 
   static void run(AttentionCall call, int task) {
