@@ -17,6 +17,9 @@ final class GemmJob implements Workers.Task {
   /** Products of fewer multiplications run on the calling thread. */
   private static final long SMALL = 1 << 18;
 
+  /** Interpreted, products of so many multiplications take longer than compiling the kernels. */
+  private static final long LARGE = 1 << 24;
+
   /** Up to so many rows, packing B costs more than it brings. */
   private static final int DIRECT_ROWS = 2 * MicroKernel.ROWS;
 
@@ -83,8 +86,11 @@ final class GemmJob implements Workers.Task {
   }
 
   void multiply() {
-    boolean alone = (long) m * n * k < SMALL;
-    multiply(alone ? 1 : Workers.threads());
+    double size = (double) m * n * k;
+    if (size >= LARGE) {
+      MicroKernel.prepare();
+    }
+    multiply(size < SMALL ? 1 : Workers.threads());
   }
 
   private void multiply(int threads) {
@@ -158,7 +164,11 @@ final class GemmJob implements Workers.Task {
   /** Runs {@code batches} products of one shape whose operands lie some bytes apart. */
   void batched(int batches, long aApart, long bApart, long cApart) {
     int threads = Workers.threads();
-    boolean alone = (long) m * n * k * batches < SMALL;
+    double size = (double) m * n * k * batches;
+    if (size >= LARGE) {
+      MicroKernel.prepare();
+    }
+    boolean alone = size < SMALL;
     aBatch = aApart;
     bBatch = bApart;
     cBatch = cApart;

@@ -31,12 +31,49 @@ final class MicroKernel {
   /** Columns of the narrow panel that may come last. */
   static final int FEW_COLS = 2 * Machine.LANES;
 
+  /** A tile of depth 1 that takes less is compiled: interpreted, it takes ten times as long. */
+  private static final long COMPILED_NANOS = 2000;
+
+  /** The JVM's usual settings compile a method within so many calls. */
+  private static final int MOST_CALLS = 20_000;
+
   private static final VectorSpecies<Float> F = Machine.F;
   private static final long V = Machine.VECTOR_BYTES;
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
+  private static volatile boolean isPrepared;
+
   private MicroKernel() {}
+
+  /**
+   * Has the kernels compiled, in about half a second, before a product so large that it would else
+   * be interpreted for longer than that. A loop that is interpreted for long is compiled from its
+   * middle on, where less is known: that takes four times as long, and the code is used once.
+   */
+  static void prepare() {
+    if (!isPrepared) {
+      prepareNow();
+    }
+  }
+
+  private static synchronized void prepareNow() {
+    if (isPrepared) {
+      return;
+    }
+    try (Scratch scratch = Scratch.take(4L * COLS * (1 + ROWS))) {
+      MemorySegment s = scratch.segment;
+      for (float beta = 0; beta <= 1; beta++) {
+        long nanos = Long.MAX_VALUE;
+        for (int calls = 0; calls < MOST_CALLS && nanos > COMPILED_NANOS; calls++) {
+          long start = System.nanoTime();
+          multiply(COLS, s, 0, 0, s, 0, 1, s, 4L * COLS, 4L * COLS, beta);
+          nanos = System.nanoTime() - start;
+        }
+      }
+    }
+    isPrepared = true;
+  }
 
   /**
    * Computes a tile, {@code C = A B + beta C}; with {@code beta} 0 C is not read. Offsets and
