@@ -104,11 +104,9 @@ final class GemmJob implements Workers.Task {
     blockDepth = Blocking.depth(k);
     if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
       perTask = Blocking.colsPerTask(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
-      try (Scratch scratch = Scratch.take(aTransposed ? 4L * m * k + 64 : 64)) {
+      try (Scratch scratch = Scratch.take(4L * m * k + 64)) {
         shared = scratch.segment;
-        if (aTransposed) {
-          turnA();
-        }
+        copyA();
         run(Phase.DOTS, tasks(n), threads);
       }
       return;
@@ -277,11 +275,16 @@ final class GemmJob implements Workers.Task {
     }
   }
 
-  /** Copies the few rows of A, which are stored as columns, to shared memory. */
-  private void turnA() {
+  /** Copies few rows of A to shared memory, one after the other. */
+  private void copyA() {
     for (int i = 0; i < m; i++) {
-      for (int j = 0; j < k; j++) {
-        shared.set(FLOAT, 4 * ((long) i * k + j), a.get(FLOAT, aAt + j * aStride + 4L * i));
+      long to = 4L * i * k;
+      if (aTransposed) {
+        for (int j = 0; j < k; j++) {
+          shared.set(FLOAT, to + 4L * j, a.get(FLOAT, aAt + j * aStride + 4L * i));
+        }
+      } else {
+        MemorySegment.copy(a, aAt + i * aStride, shared, to, 4L * k);
       }
     }
   }
@@ -290,23 +293,12 @@ final class GemmJob implements Workers.Task {
   private void dots(int task) {
     int from = task * perTask;
     int to = (int) Math.min(n, (long) from + perTask);
-    MemorySegment rows = aTransposed ? shared : a;
     try (Scratch own = Scratch.take(SkinnyKernel.TEMP)) {
       MemorySegment mine = own.segment;
       for (int col = from; col < to; col += Machine.LANES) {
         int cols = Math.min(Machine.LANES, to - col);
         SkinnyKernel.dots(
-            rows,
-            aTransposed ? 0 : aAt,
-            aTransposed ? 4L * k : aStride,
-            m,
-            b,
-            bAt + col * bStride,
-            bStride,
-            cols,
-            k,
-            alpha,
-            mine);
+            shared, 0, 4L * k, m, b, bAt + col * bStride, bStride, cols, k, alpha, mine);
         long at = cAt + 4L * col;
         Packing.merge(mine, SkinnyKernel.SUMS, Machine.VECTOR_BYTES, c, at, cStride, m, cols, beta);
       }

@@ -44,6 +44,8 @@ final class SkinnyKernel {
    * Multiplies rows of x with up to as many rows of y as a vector has lanes, each product a sum in
    * an order that depends on {@code n} and the number of rows of x alone.
    *
+   * @param x scratch memory, which is read without checks: they would be a third of the
+   *     instructions
    * @param rows rows of x, at most {@link #ROWS}
    * @param cols rows of y
    * @param n length of a row
@@ -94,7 +96,8 @@ final class SkinnyKernel {
       long step,
       MemorySegment sums,
       long at) {
-    x = Native.known(x);
+    xAt = Native.start(x) + xAt & Native.ADDRESS;
+    x = Native.reach(x);
     y = Native.known(y);
     sums = Native.known(sums);
     FloatVector sum0 = FloatVector.zero(F);
@@ -102,14 +105,15 @@ final class SkinnyKernel {
     FloatVector sum2 = sum0;
     FloatVector sum3 = sum0;
     for (long i = 0; i < bytes; i += step) {
+      long j = i & Native.ADDRESS;
       FloatVector y0 = FloatVector.fromMemorySegment(F, y, yAt + i, ORDER);
-      sum0 = FloatVector.fromMemorySegment(F, x, xAt + i, ORDER).fma(y0, sum0);
+      sum0 = FloatVector.fromMemorySegment(F, x, xAt + j, ORDER).fma(y0, sum0);
       FloatVector y1 = FloatVector.fromMemorySegment(F, y, yAt + i + V, ORDER);
-      sum1 = FloatVector.fromMemorySegment(F, x, xAt + i + V, ORDER).fma(y1, sum1);
+      sum1 = FloatVector.fromMemorySegment(F, x, xAt + j + V, ORDER).fma(y1, sum1);
       FloatVector y2 = FloatVector.fromMemorySegment(F, y, yAt + i + 2 * V, ORDER);
-      sum2 = FloatVector.fromMemorySegment(F, x, xAt + i + 2 * V, ORDER).fma(y2, sum2);
+      sum2 = FloatVector.fromMemorySegment(F, x, xAt + j + 2 * V, ORDER).fma(y2, sum2);
       FloatVector y3 = FloatVector.fromMemorySegment(F, y, yAt + i + 3 * V, ORDER);
-      sum3 = FloatVector.fromMemorySegment(F, x, xAt + i + 3 * V, ORDER).fma(y3, sum3);
+      sum3 = FloatVector.fromMemorySegment(F, x, xAt + j + 3 * V, ORDER).fma(y3, sum3);
     }
     sum0.add(sum1).add(sum2.add(sum3)).intoMemorySegment(sums, at, ORDER);
   }
@@ -124,27 +128,29 @@ final class SkinnyKernel {
       long step,
       MemorySegment sums,
       long at) {
-    x = Native.known(x);
+    xAt = Native.start(x) + xAt & Native.ADDRESS;
+    x = Native.reach(x);
     y = Native.known(y);
     sums = Native.known(sums);
-    long x1At = xAt + xStep;
+    long x1At = xAt + xStep & Native.ADDRESS;
     FloatVector sum00 = FloatVector.zero(F);
     FloatVector sum01 = sum00;
     FloatVector sum10 = sum00;
     FloatVector sum11 = sum00;
     for (long i = 0; i < bytes; i += step) {
+      long j = i & Native.ADDRESS;
       FloatVector y0 = FloatVector.fromMemorySegment(F, y, yAt + i, ORDER);
-      sum00 = FloatVector.fromMemorySegment(F, x, xAt + i, ORDER).fma(y0, sum00);
-      sum10 = FloatVector.fromMemorySegment(F, x, x1At + i, ORDER).fma(y0, sum10);
+      sum00 = FloatVector.fromMemorySegment(F, x, xAt + j, ORDER).fma(y0, sum00);
+      sum10 = FloatVector.fromMemorySegment(F, x, x1At + j, ORDER).fma(y0, sum10);
       FloatVector y1 = FloatVector.fromMemorySegment(F, y, yAt + i + V, ORDER);
-      sum01 = FloatVector.fromMemorySegment(F, x, xAt + i + V, ORDER).fma(y1, sum01);
-      sum11 = FloatVector.fromMemorySegment(F, x, x1At + i + V, ORDER).fma(y1, sum11);
+      sum01 = FloatVector.fromMemorySegment(F, x, xAt + j + V, ORDER).fma(y1, sum01);
+      sum11 = FloatVector.fromMemorySegment(F, x, x1At + j + V, ORDER).fma(y1, sum11);
       FloatVector y2 = FloatVector.fromMemorySegment(F, y, yAt + i + 2 * V, ORDER);
-      sum00 = FloatVector.fromMemorySegment(F, x, xAt + i + 2 * V, ORDER).fma(y2, sum00);
-      sum10 = FloatVector.fromMemorySegment(F, x, x1At + i + 2 * V, ORDER).fma(y2, sum10);
+      sum00 = FloatVector.fromMemorySegment(F, x, xAt + j + 2 * V, ORDER).fma(y2, sum00);
+      sum10 = FloatVector.fromMemorySegment(F, x, x1At + j + 2 * V, ORDER).fma(y2, sum10);
       FloatVector y3 = FloatVector.fromMemorySegment(F, y, yAt + i + 3 * V, ORDER);
-      sum01 = FloatVector.fromMemorySegment(F, x, xAt + i + 3 * V, ORDER).fma(y3, sum01);
-      sum11 = FloatVector.fromMemorySegment(F, x, x1At + i + 3 * V, ORDER).fma(y3, sum11);
+      sum01 = FloatVector.fromMemorySegment(F, x, xAt + j + 3 * V, ORDER).fma(y3, sum01);
+      sum11 = FloatVector.fromMemorySegment(F, x, x1At + j + 3 * V, ORDER).fma(y3, sum11);
     }
     sum00.add(sum01).intoMemorySegment(sums, at, ORDER);
     sum10.add(sum11).intoMemorySegment(sums, at + LANES * V, ORDER);
@@ -162,37 +168,39 @@ final class SkinnyKernel {
       long step,
       MemorySegment sums,
       long at) {
-    x = Native.known(x);
+    xAt = Native.start(x) + xAt & Native.ADDRESS;
+    x = Native.reach(x);
     y = Native.known(y);
     sums = Native.known(sums);
-    long x1At = xAt + xStep;
-    long x2At = x1At + xStep;
-    long x3At = xAt + last * xStep;
+    long x1At = xAt + xStep & Native.ADDRESS;
+    long x2At = x1At + xStep & Native.ADDRESS;
+    long x3At = xAt + last * xStep & Native.ADDRESS;
     FloatVector sum0 = FloatVector.zero(F);
     FloatVector sum1 = sum0;
     FloatVector sum2 = sum0;
     FloatVector sum3 = sum0;
     for (long i = 0; i < bytes; i += step) {
+      long j = i & Native.ADDRESS;
       FloatVector y0 = FloatVector.fromMemorySegment(F, y, yAt + i, ORDER);
-      sum0 = FloatVector.fromMemorySegment(F, x, xAt + i, ORDER).fma(y0, sum0);
-      sum1 = FloatVector.fromMemorySegment(F, x, x1At + i, ORDER).fma(y0, sum1);
-      sum2 = FloatVector.fromMemorySegment(F, x, x2At + i, ORDER).fma(y0, sum2);
-      sum3 = FloatVector.fromMemorySegment(F, x, x3At + i, ORDER).fma(y0, sum3);
+      sum0 = FloatVector.fromMemorySegment(F, x, xAt + j, ORDER).fma(y0, sum0);
+      sum1 = FloatVector.fromMemorySegment(F, x, x1At + j, ORDER).fma(y0, sum1);
+      sum2 = FloatVector.fromMemorySegment(F, x, x2At + j, ORDER).fma(y0, sum2);
+      sum3 = FloatVector.fromMemorySegment(F, x, x3At + j, ORDER).fma(y0, sum3);
       FloatVector y1 = FloatVector.fromMemorySegment(F, y, yAt + i + V, ORDER);
-      sum0 = FloatVector.fromMemorySegment(F, x, xAt + i + V, ORDER).fma(y1, sum0);
-      sum1 = FloatVector.fromMemorySegment(F, x, x1At + i + V, ORDER).fma(y1, sum1);
-      sum2 = FloatVector.fromMemorySegment(F, x, x2At + i + V, ORDER).fma(y1, sum2);
-      sum3 = FloatVector.fromMemorySegment(F, x, x3At + i + V, ORDER).fma(y1, sum3);
+      sum0 = FloatVector.fromMemorySegment(F, x, xAt + j + V, ORDER).fma(y1, sum0);
+      sum1 = FloatVector.fromMemorySegment(F, x, x1At + j + V, ORDER).fma(y1, sum1);
+      sum2 = FloatVector.fromMemorySegment(F, x, x2At + j + V, ORDER).fma(y1, sum2);
+      sum3 = FloatVector.fromMemorySegment(F, x, x3At + j + V, ORDER).fma(y1, sum3);
       FloatVector y2 = FloatVector.fromMemorySegment(F, y, yAt + i + 2 * V, ORDER);
-      sum0 = FloatVector.fromMemorySegment(F, x, xAt + i + 2 * V, ORDER).fma(y2, sum0);
-      sum1 = FloatVector.fromMemorySegment(F, x, x1At + i + 2 * V, ORDER).fma(y2, sum1);
-      sum2 = FloatVector.fromMemorySegment(F, x, x2At + i + 2 * V, ORDER).fma(y2, sum2);
-      sum3 = FloatVector.fromMemorySegment(F, x, x3At + i + 2 * V, ORDER).fma(y2, sum3);
+      sum0 = FloatVector.fromMemorySegment(F, x, xAt + j + 2 * V, ORDER).fma(y2, sum0);
+      sum1 = FloatVector.fromMemorySegment(F, x, x1At + j + 2 * V, ORDER).fma(y2, sum1);
+      sum2 = FloatVector.fromMemorySegment(F, x, x2At + j + 2 * V, ORDER).fma(y2, sum2);
+      sum3 = FloatVector.fromMemorySegment(F, x, x3At + j + 2 * V, ORDER).fma(y2, sum3);
       FloatVector y3 = FloatVector.fromMemorySegment(F, y, yAt + i + 3 * V, ORDER);
-      sum0 = FloatVector.fromMemorySegment(F, x, xAt + i + 3 * V, ORDER).fma(y3, sum0);
-      sum1 = FloatVector.fromMemorySegment(F, x, x1At + i + 3 * V, ORDER).fma(y3, sum1);
-      sum2 = FloatVector.fromMemorySegment(F, x, x2At + i + 3 * V, ORDER).fma(y3, sum2);
-      sum3 = FloatVector.fromMemorySegment(F, x, x3At + i + 3 * V, ORDER).fma(y3, sum3);
+      sum0 = FloatVector.fromMemorySegment(F, x, xAt + j + 3 * V, ORDER).fma(y3, sum0);
+      sum1 = FloatVector.fromMemorySegment(F, x, x1At + j + 3 * V, ORDER).fma(y3, sum1);
+      sum2 = FloatVector.fromMemorySegment(F, x, x2At + j + 3 * V, ORDER).fma(y3, sum2);
+      sum3 = FloatVector.fromMemorySegment(F, x, x3At + j + 3 * V, ORDER).fma(y3, sum3);
     }
     sum0.intoMemorySegment(sums, at, ORDER);
     sum1.intoMemorySegment(sums, at + LANES * V, ORDER);
