@@ -17,14 +17,19 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A project outside this build compiles and runs against the jar, as the README shows it. */
+/**
+ * A project outside this build compiles and runs against the jar, as the README shows it, and
+ * without native access.
+ */
 class ConsumerTest {
   private static final String PROGRAM =
       """
       package consumer;
 
+      import dev.lanewise.simd.Attention;
       import dev.lanewise.simd.Epilogue;
       import dev.lanewise.simd.Gemm;
+      import dev.lanewise.simd.Heads;
       import dev.lanewise.simd.Matrix;
       import java.lang.foreign.Arena;
       import java.lang.foreign.MemorySegment;
@@ -50,6 +55,21 @@ class ConsumerTest {
             double sum = 0;
             for (int i = 0; i < 33 * 5; i++) {
               sum += y.segment().getAtIndex(ValueLayout.JAVA_FLOAT, i);
+            }
+            // Queries of 0 see all keys alike, so that attention gives the mean of the values.
+            MemorySegment heads = arena.allocate(4 * 64 * 40 * 4L, 64);
+            for (int i = 0; i < 64 * 40; i++) {
+              heads.setAtIndex(ValueLayout.JAVA_FLOAT, 64 * 40 + i, i % 7);
+              heads.setAtIndex(ValueLayout.JAVA_FLOAT, 2 * 64 * 40 + i, i / 40 + i % 40);
+            }
+            Attention.forward(
+                Heads.ofRows(heads, 0, 1, 64, 1, 40, 40),
+                Heads.ofRows(heads, 64 * 40, 1, 64, 1, 40, 40),
+                Heads.ofRows(heads, 2 * 64 * 40, 1, 64, 1, 40, 40),
+                Heads.ofRows(heads, 3 * 64 * 40, 1, 64, 1, 40, 40),
+                null, 0, 1, false, null);
+            for (int i = 0; i < 64 * 40; i++) {
+              sum += heads.getAtIndex(ValueLayout.JAVA_FLOAT, 3 * 64 * 40 + i);
             }
             System.out.println(sum);
           }
@@ -131,6 +151,9 @@ class ConsumerTest {
           sum += (r * 7 + k) % 5 * ((c * 7 + k) % 3);
         }
       }
+    }
+    for (int d = 0; d < 40; d++) {
+      sum += 64 * (31.5 + d);
     }
     return sum;
   }
