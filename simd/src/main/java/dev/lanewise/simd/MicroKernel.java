@@ -15,7 +15,9 @@ import jdk.incubator.vector.VectorSpecies;
  * steps, because only then are the checks of all accesses made before the loop. Six by four fills
  * 24 of 32 vector registers and, of the shapes that do, needs few instructions for each
  * multiplication and suits the sizes of models, which are multiples of 64; six by two fills 12 of
- * 16.
+ * 16. NEON has 32 registers of 128 bits and so gets six by four too: with ten loads for 24
+ * multiplications, cores with two load ports for two multipliers, or three for four, are held up by
+ * their multipliers and not by their loads.
  */
 final class MicroKernel {
   /** Whether the machine has 32 vector registers at the width in use. */

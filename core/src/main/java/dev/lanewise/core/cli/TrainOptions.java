@@ -235,6 +235,7 @@ final class TrainOptions {
         keep,
         epochs,
         overfit,
-        base.maxSkipped());
+        base.maxSkipped(),
+        0);
   }
 }

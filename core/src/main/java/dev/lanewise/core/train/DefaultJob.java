@@ -77,6 +77,7 @@ public final class DefaultJob {
         2,
         false,
         false,
-        10);
+        10,
+        0);
   }
 }

@@ -55,53 +55,6 @@ public record TrainConfig(
     boolean overfit,
     int maxSkipped,
     int recomputedBlocks) {
-
-  /** A run that keeps the activations of all blocks. */
-  public TrainConfig(
-      long steps,
-      int batch,
-      int context,
-      int accumulate,
-      LrSchedule.Kind schedule,
-      double learningRate,
-      double minLearningRate,
-      long warmup,
-      double weightDecay,
-      double beta1,
-      double beta2,
-      double clip,
-      long seed,
-      long evalEvery,
-      int evalBatches,
-      long checkpointEvery,
-      int keepCheckpoints,
-      boolean epochs,
-      boolean overfit,
-      int maxSkipped) {
-    this(
-        steps,
-        batch,
-        context,
-        accumulate,
-        schedule,
-        learningRate,
-        minLearningRate,
-        warmup,
-        weightDecay,
-        beta1,
-        beta2,
-        clip,
-        seed,
-        evalEvery,
-        evalBatches,
-        checkpointEvery,
-        keepCheckpoints,
-        epochs,
-        overfit,
-        maxSkipped,
-        0);
-  }
-
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);

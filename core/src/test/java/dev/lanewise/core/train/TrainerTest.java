@@ -62,7 +62,8 @@ class TrainerTest {
         2,
         false,
         overfit,
-        3);
+        3,
+        0);
   }
 
   private static final class Losses implements TrainListener {

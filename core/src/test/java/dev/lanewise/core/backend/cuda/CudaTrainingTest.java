@@ -216,7 +216,8 @@ class CudaTrainingTest {
               2,
               false,
               false,
-              3);
+              3,
+              0);
       RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
       List<Double> losses = new ArrayList<>();
       TrainListener listener =
