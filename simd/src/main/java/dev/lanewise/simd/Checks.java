@@ -178,6 +178,40 @@ final class Checks {
         other.stride());
   }
 
+  /** Refuses an output matrix that shares an element with the first floats of a segment. */
+  static void disjoint(String outName, Matrix out, String name, MemorySegment other, int floats) {
+    disjoint(
+        outName,
+        out.segment(),
+        out.offset(),
+        storedRows(out),
+        storedCols(out),
+        out.stride(),
+        name,
+        other,
+        0,
+        1,
+        floats,
+        floats);
+  }
+
+  /** Refuses an output, the first floats of a segment, that shares one with a matrix. */
+  static void disjoint(String outName, MemorySegment out, int floats, String name, Matrix other) {
+    disjoint(
+        outName,
+        out,
+        0,
+        1,
+        floats,
+        floats,
+        name,
+        other.segment(),
+        other.offset(),
+        storedRows(other),
+        storedCols(other),
+        other.stride());
+  }
+
   private static int storedRows(Matrix m) {
     return m.isTransposed() ? m.cols() : m.rows();
   }

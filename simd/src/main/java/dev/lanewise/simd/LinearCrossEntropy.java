@@ -271,10 +271,10 @@ public final class LinearCrossEntropy {
       }
     }
     Checks.writable("losses", losses, 0, rows);
-    checkOutput("losses", new Matrix(losses, 1, rows), x, w, targets, options);
+    checkRowOutput("losses", losses, x, w, targets, options);
     if (lse != null) {
       Checks.writable("lse", lse, 0, rows);
-      checkOutput("lse", new Matrix(lse, 1, rows), x, w, targets, options);
+      checkRowOutput("lse", lse, x, w, targets, options);
       Checks.disjoint("lse", lse, 0, rows, "losses", losses, 0, rows);
     }
     checkGradient("dx", dx, x, x, w, targets, losses, lse, options);
@@ -312,9 +312,9 @@ public final class LinearCrossEntropy {
               + of.cols());
     }
     checkOutput(name, gradient, x, w, targets, options);
-    Checks.disjoint(name, gradient, "losses", new Matrix(losses, 1, x.rows()));
+    Checks.disjoint(name, gradient, "losses", losses, x.rows());
     if (lse != null) {
-      Checks.disjoint(name, gradient, "lse", new Matrix(lse, 1, x.rows()));
+      Checks.disjoint(name, gradient, "lse", lse, x.rows());
     }
   }
 
@@ -322,20 +322,42 @@ public final class LinearCrossEntropy {
       String name, Matrix out, Matrix x, Matrix w, Indices targets, CrossEntropy.Options options) {
     Checks.disjoint(name, out, "x", x);
     Checks.disjoint(name, out, "w", w);
+    checkTargets(name, out.segment(), out.offset(), Checks.extent(out), targets);
+    if (options.classWeights() != null) {
+      Checks.disjoint(name, out, "class weights", options.classWeights(), w.rows());
+    }
+  }
+
+  /** As {@link #checkOutput} for an output with a float for each row of x; makes no objects. */
+  private static void checkRowOutput(
+      String name,
+      MemorySegment out,
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      CrossEntropy.Options options) {
+    int rows = x.rows();
+    Checks.disjoint(name, out, rows, "x", x);
+    Checks.disjoint(name, out, rows, "w", w);
+    checkTargets(name, out, 0, rows, targets);
+    if (options.classWeights() != null) {
+      Checks.disjoint(
+          name, out, 0, rows, "class weights", options.classWeights(), 0, (long) w.rows());
+    }
+  }
+
+  private static void checkTargets(
+      String name, MemorySegment out, long offset, long floats, Indices targets) {
     Checks.disjoint(
         name,
-        out.segment(),
-        out.offset(),
-        Checks.extent(out),
+        out,
+        offset,
+        floats,
         Float.BYTES,
         "targets",
         targets.segment(),
         targets.offset(),
         targets.length(),
         targets.isLong() ? Long.BYTES : Integer.BYTES);
-    if (options.classWeights() != null) {
-      MemorySegment weights = options.classWeights();
-      Checks.disjoint(name, out, "class weights", new Matrix(weights, 1, w.rows()));
-    }
   }
 }

@@ -204,7 +204,7 @@ class TrainerTest {
       try (Trainer trainer =
           new Trainer(
               model,
-              config(5000, 1e-3, false),
+              config(10_000, 1e-3, false),
               data.train(),
               null,
               generator,
