@@ -9,12 +9,14 @@ final class Svg {
       """
       --paper:#fff;--ink:#1d1f23;--soft:#666b73;--line:#e4e5e7;--panel:#f7f7f6;\
       --s1:#2a6fdb;--s2:#d4680b;--s3:#1f8a5b;--s4:#8a4fc8;--s5:#b3374d;--s6:#5b6470;\
+      --s7:#0f8a9d;--s8:#8a7a12;\
       """;
 
   static final String DARK_COLOURS =
       """
       --paper:#14161a;--ink:#e8e8e6;--soft:#9ba1aa;--line:#2c3036;--panel:#1b1e23;\
       --s1:#6aa5ff;--s2:#ffa04d;--s3:#57c892;--s4:#c39bf5;--s5:#f08095;--s6:#a3abb6;\
+      --s7:#4fc3d4;--s8:#cdbb5a;\
       """;
 
   static final String STYLE =
@@ -34,12 +36,14 @@ final class Svg {
       .chart .e{stroke:var(--ink);stroke-width:1.2;opacity:.75}
       .chart .p{stroke:var(--paper);stroke-width:1.2}
       .c1{stroke:var(--s1)}.c2{stroke:var(--s2)}.c3{stroke:var(--s3)}\
-      .c4{stroke:var(--s4)}.c5{stroke:var(--s5)}.c6{stroke:var(--s6)}
+      .c4{stroke:var(--s4)}.c5{stroke:var(--s5)}.c6{stroke:var(--s6)}\
+      .c7{stroke:var(--s7)}.c8{stroke:var(--s8)}
       .b1{fill:var(--s1)}.b2{fill:var(--s2)}.b3{fill:var(--s3)}\
-      .b4{fill:var(--s4)}.b5{fill:var(--s5)}.b6{fill:var(--s6)}
+      .b4{fill:var(--s4)}.b5{fill:var(--s5)}.b6{fill:var(--s6)}\
+      .b7{fill:var(--s7)}.b8{fill:var(--s8)}
       """;
 
-  static final int SERIES_COLOURS = 6;
+  static final int SERIES_COLOURS = 8;
 
   private static final double CHARACTER_WIDTH = 7.4;
 
