@@ -86,11 +86,15 @@ final class GemmJob implements Workers.Task {
   }
 
   void multiply() {
-    double size = (double) m * n * k;
-    if (size >= LARGE) {
+    multiply(threadsFor((double) m * n * k));
+  }
+
+  /** Threads that a number of multiplications is worth; if it is large, has the kernels ready. */
+  private static int threadsFor(double multiplications) {
+    if (multiplications >= LARGE) {
       MicroKernel.prepare();
     }
-    multiply(size < SMALL ? 1 : Workers.threads());
+    return multiplications < SMALL ? 1 : Workers.threads();
   }
 
   private void multiply(int threads) {
@@ -161,17 +165,12 @@ final class GemmJob implements Workers.Task {
 
   /** Runs {@code batches} products of one shape whose operands lie some bytes apart. */
   void batched(int batches, long aApart, long bApart, long cApart) {
-    int threads = Workers.threads();
-    double size = (double) m * n * k * batches;
-    if (size >= LARGE) {
-      MicroKernel.prepare();
-    }
-    boolean alone = size < SMALL;
+    int threads = threadsFor((double) m * n * k * batches);
     aBatch = aApart;
     bBatch = bApart;
     cBatch = cApart;
-    if (alone || batches >= threads) {
-      run(Phase.BATCH, batches, alone ? 1 : threads);
+    if (batches >= threads) {
+      run(Phase.BATCH, batches, threads);
       return;
     }
     long a0 = aAt;
