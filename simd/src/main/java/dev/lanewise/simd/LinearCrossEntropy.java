@@ -9,9 +9,13 @@ import java.lang.foreign.ValueLayout;
  * · x}, without ever holding the logits of more than some rows.
  *
  * <p>Rows are worked on in chunks, whose size depends on the shapes alone, so that results are the
- * same to the bit for any number of threads. The logits of a chunk are at most 72 MB, kept between
- * calls as scratch memory. The work is {@code 2·rows·width·classes} operations for the loss and
- * three times as many with gradients. Semantics of the loss are those of {@link CrossEntropy}.
+ * same to the bit for any number of threads. The logits of a chunk are at most 72 MB, or as many
+ * rows as the caller allows, kept between calls as scratch memory. Chunks decide in which order
+ * {@code dw} is summed, and nothing else: loss and {@code dx} are the same to the bit for all
+ * chunks of more than eight rows. Each chunk reads {@code w} twice and {@code dw} once from memory,
+ * and writes it once; that is the price of small ones. The work is {@code 2·rows·width·classes}
+ * operations for the loss and three times as many with gradients. Semantics of the loss are those
+ * of {@link CrossEntropy}.
  *
  * <p>Gradients are computed with the loss, for a factor that is known beforehand. A call with wrong
  * arguments throws {@link IllegalArgumentException} before anything is written.
@@ -42,7 +46,30 @@ public final class LinearCrossEntropy {
       MemorySegment losses,
       MemorySegment lse,
       CrossEntropy.Options options) {
-    return run(x, w, targets, losses, lse, null, null, false, 0, options);
+    return forward(x, w, targets, losses, lse, options, 0);
+  }
+
+  /**
+   * The loss alone, in limited memory.
+   *
+   * @param x {@code [rows, width]}
+   * @param w {@code [classes, width]}
+   * @param targets {@code rows} classes
+   * @param losses {@code rows} floats; receives each row's weighted loss
+   * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
+   * @param options reduction, ignored target and so on
+   * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
+   * @return the reduced loss
+   */
+  public static float forward(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      CrossEntropy.Options options,
+      int mostRows) {
+    return run(x, w, targets, losses, lse, null, null, false, 0, options, mostRows);
   }
 
   /**
@@ -73,7 +100,40 @@ public final class LinearCrossEntropy {
       boolean accumulate,
       float scale,
       CrossEntropy.Options options) {
-    return run(x, w, targets, losses, lse, dx, dw, accumulate, scale, options);
+    return forwardBackward(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, 0);
+  }
+
+  /**
+   * The loss and its gradients, in limited memory.
+   *
+   * @param x {@code [rows, width]}
+   * @param w {@code [classes, width]}
+   * @param targets {@code rows} classes
+   * @param losses {@code rows} floats; receives each row's weighted loss
+   * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
+   * @param dx {@code [rows, width]}; receives the gradient of {@code scale} times the loss; null
+   *     for none
+   * @param dw {@code [classes, width]}; receives the gradient of {@code scale} times the loss; null
+   *     for none
+   * @param accumulate whether the gradient is added to {@code dw}, or else overwrites it
+   * @param scale gradient of the reduced loss
+   * @param options reduction, ignored target and so on
+   * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
+   * @return the reduced loss, not scaled
+   */
+  public static float forwardBackward(
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      Matrix dx,
+      Matrix dw,
+      boolean accumulate,
+      float scale,
+      CrossEntropy.Options options,
+      int mostRows) {
+    return run(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, mostRows);
   }
 
   private static float run(
@@ -86,8 +146,12 @@ public final class LinearCrossEntropy {
       Matrix dw,
       boolean accumulate,
       float scale,
-      CrossEntropy.Options options) {
+      CrossEntropy.Options options,
+      int mostRows) {
     int rows = check(x, w, targets, losses, lse, dx, dw, options);
+    if (mostRows < 0) {
+      throw new IllegalArgumentException("at most " + mostRows + " rows of logits at a time");
+    }
     int classes = w.rows();
     double weight = totalWeight(targets, options);
     boolean isMean = options.reduction() == CrossEntropy.Reduction.MEAN;
@@ -96,7 +160,7 @@ public final class LinearCrossEntropy {
     if (dw != null && !accumulate && rows == 0) {
       Gemm.multiply(dw.cols(0, 0), x, dw);
     }
-    int chunk = chunkRows(rows, classes);
+    int chunk = chunkRows(rows, classes, mostRows);
     try (Scratch scratch = Scratch.take(4L * chunk * classes + 64)) {
       for (int from = 0; from < rows; from += chunk) {
         int some = Math.min(chunk, rows - from);
@@ -197,15 +261,26 @@ public final class LinearCrossEntropy {
    *
    * @param rows rows of x
    * @param classes rows of w
+   * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
    * @return bytes, at most about 72 million unless a single row takes more
    */
-  public static long workingBytes(int rows, int classes) {
-    return 4L * chunkRows(rows, classes) * classes;
+  public static long workingBytes(int rows, int classes, int mostRows) {
+    return 4L * chunkRows(rows, classes, mostRows) * classes;
   }
 
-  /** Rows of a chunk: as few chunks as the memory allows, about equally large. */
-  private static int chunkRows(int rows, int classes) {
+  /**
+   * Rows of logits that a call holds at a time: as few chunks as the memory allows, about equally
+   * large.
+   *
+   * @param rows rows of x
+   * @param classes rows of w
+   * @param mostRows most rows to hold; 0 for as many as is fastest
+   */
+  public static int chunkRows(int rows, int classes, int mostRows) {
     long most = Math.max(1, CHUNK_BYTES / (4L * Math.max(1, classes)));
+    if (mostRows > 0) {
+      most = Math.min(most, mostRows);
+    }
     long chunks = Math.max(1, (rows + most - 1) / most);
     return (int) Math.max(1, (rows + chunks - 1) / chunks);
   }

@@ -170,6 +170,44 @@ class LinearCrossEntropyTest {
   }
 
   @Test
+  void fewRowsAtATimeChangeOnlyTheOrderOfOneSum() {
+    Problem p = new Problem(100, 40, 300, 0);
+    CrossEntropy.Options options = CrossEntropy.Options.DEFAULT;
+    float loss = p.run(false, 1, options);
+    byte[] losses = p.losses.toArray(ValueLayout.JAVA_BYTE);
+    float[] dx = floats(p.dx);
+    float[] dw = floats(p.dw);
+    for (int most : new int[] {100, 99, 33, 10}) {
+      float cut =
+          LinearCrossEntropy.forwardBackward(
+              p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, most);
+      assertEquals(loss, cut);
+      assertArrayEquals(losses, p.losses.toArray(ValueLayout.JAVA_BYTE));
+      assertArrayEquals(dx, floats(p.dx));
+      assertArrayEquals(dw, floats(p.dw), 1e-7f);
+      assertEquals(most == 100, Arrays.equals(dw, floats(p.dw)), "order of the sum");
+      assertEquals(
+          loss, LinearCrossEntropy.forward(p.x, p.w, p.aims(), p.losses, null, options, most));
+    }
+  }
+
+  @Test
+  void workingMemoryIsWhatTheRowsTake() {
+    assertEquals(342, LinearCrossEntropy.chunkRows(1024, 50257, 0));
+    assertEquals(4L * 342 * 50257, LinearCrossEntropy.workingBytes(1024, 50257, 0));
+    assertEquals(342, LinearCrossEntropy.chunkRows(1024, 50257, 2000));
+    assertEquals(94, LinearCrossEntropy.chunkRows(1024, 50257, 100));
+    assertEquals(1, LinearCrossEntropy.chunkRows(1024, 50257, 1));
+    assertEquals(1, LinearCrossEntropy.chunkRows(0, 0, 0));
+    Problem p = new Problem(3, 4, 5, 0);
+    assertThrows(
+        IllegalArgumentException.class,
+        () ->
+            LinearCrossEntropy.forward(
+                p.x, p.w, p.aims(), p.losses, null, CrossEntropy.Options.DEFAULT, -1));
+  }
+
+  @Test
   void agreesWithTheLossOverWholeLogits() {
     Problem p = new Problem(50, 24, 90, 1);
     MemorySegment weights = GLOBAL.allocate(4 * 90);

@@ -301,6 +301,8 @@ public interface Backend extends AutoCloseable {
    * @param dx nullable (then only the loss is computed); written with the gradient of {@code
    *     gradientScale * loss}
    * @param dWeight nullable; float32; written likewise, or added to when {@code accumulate}
+   * @param mostRows most rows of logits to hold at a time; 0 for what the device likes best. It
+   *     decides in which order {@code dWeight} is summed
    */
   void linearCrossEntropy(
       Buffer x,
@@ -314,7 +316,8 @@ public interface Backend extends AutoCloseable {
       float gradientScale,
       int rows,
       int channels,
-      int vocab);
+      int vocab,
+      int mostRows);
 
   // Matrices and elements
   // ----------------------------------------------------------------------------

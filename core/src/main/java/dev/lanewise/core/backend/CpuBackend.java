@@ -534,7 +534,8 @@ public final class CpuBackend implements Backend {
       float gradientScale,
       int rows,
       int channels,
-      int vocab) {
+      int vocab,
+      int mostRows) {
     CrossEntropy.Options options = options(CrossEntropy.Reduction.MEAN, ignoreIndex, 0);
     MemorySegment losses = scratch(rows).segment();
     float mean =
@@ -545,7 +546,8 @@ public final class CpuBackend implements Backend {
                 indices(targets),
                 losses,
                 null,
-                options)
+                options,
+                mostRows)
             : LinearCrossEntropy.forwardBackward(
                 matrix(x, rows, channels),
                 matrix(weight, vocab, channels),
@@ -556,7 +558,8 @@ public final class CpuBackend implements Backend {
                 dWeight == null ? null : matrix(dWeight, vocab, channels),
                 accumulate,
                 gradientScale,
-                options);
+                options,
+                mostRows);
     of(loss).set(FLOAT, 0, mean);
   }
 

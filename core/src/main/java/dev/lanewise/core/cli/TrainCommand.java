@@ -79,7 +79,8 @@ final class TrainCommand implements Subcommand {
       paramLabel = "SIZE",
       description =
           "Most memory to use, such as 6G or 900M. A run that needs more is computed in several"
-              + " passes, or computes activations again instead of keeping them, a little slower.")
+              + " passes, computes activations again instead of keeping them, or holds fewer"
+              + " logits, a little slower.")
   private String memory;
 
   private double slowdown;
@@ -164,12 +165,15 @@ final class TrainCommand implements Subcommand {
           description.model().contextLength(),
           run.model().parameterCount());
       console.printf("Memory      %s%n", run.plan());
-      if (config.recomputedBlocks() > 0 || slowdown > 0) {
+      if (config.recomputedBlocks() > 0 || config.headRows() > 0 || slowdown > 0) {
         console.printf(
-            "            %s, %d of %d blocks computed again in backward%s%n",
+            "            %s, %d of %d blocks computed again in backward%s%s%n",
             config.accumulate() == 1 ? "one pass" : config.accumulate() + " passes",
             config.recomputedBlocks(),
             description.model().layers(),
+            config.headRows() > 0
+                ? ", logits of %d tokens at a time".formatted(config.headRows())
+                : "",
             slowdown > 0
                 ? "; steps take about %.0f %% longer for it".formatted(100 * slowdown)
                 : "");

@@ -236,6 +236,7 @@ final class TrainOptions {
         epochs,
         overfit,
         base.maxSkipped(),
+        0,
         0);
   }
 }

@@ -189,11 +189,12 @@ public final class Gpt implements Module {
     Tensor x = tokens.weight().embedding(ids, positions.weight(), position);
     for (int i = 0; i < blocks.size(); i++) {
       Block block = blocks.get(i);
+      tape.beginBlock();
       Tensor qkv = block.qkv.forward(block.norm1.forward(x));
       Tensor attended =
           qkv.attentionCached(config.heads(), cache.keys(i), cache.values(i), position);
       x = block.attentionProjection.forward(attended, x);
-      x = perceptron(block, x, false);
+      x = perceptron(block, x);
     }
     cache.grow(ids.shape().cols());
     return x;
@@ -207,14 +208,14 @@ public final class Gpt implements Module {
       Tensor qkv = block.qkv.forward(block.norm1.forward(x));
       Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator());
       x = addTo(x, block.attentionProjection, attended, false);
-      x = perceptron(block, x, true);
+      x = perceptron(block, x);
     }
     return finalNorm.forward(x);
   }
 
-  private Tensor perceptron(Block block, Tensor x, boolean endsBlock) {
+  private Tensor perceptron(Block block, Tensor x) {
     Tensor hidden = block.expansion.forward(block.norm2.forward(x), Activation.GELU_TANH);
-    return addTo(x, block.contraction, hidden, endsBlock);
+    return addTo(x, block.contraction, hidden, true);
   }
 
   private Tensor addTo(Tensor residual, Linear layer, Tensor x, boolean endsBlock) {

@@ -50,6 +50,15 @@ public final class KvCache {
     return capacity;
   }
 
+  /** Bytes that it takes. */
+  public long bytes() {
+    long bytes = 0;
+    for (int i = 0; i < keys.length; i++) {
+      bytes += keys[i].data().byteSize() + values[i].data().byteSize();
+    }
+    return bytes;
+  }
+
   void grow(int positions) {
     length += positions;
   }

@@ -14,8 +14,8 @@ import java.util.function.IntPredicate;
 /**
  * Continues token sequences with a model, one token at a time, from a cache of keys and values.
  *
- * <p>A sequence may grow past the model's context: when the cache is full, its newer half is
- * computed anew at the positions from 0 on, and generation goes on from there.
+ * <p>A sequence may grow past what the model looks back at: when the cache is full, its newer half
+ * is computed anew at the positions from 0 on, and generation goes on from there.
  */
 public final class TextGenerator {
   private static final int PROMPT_CHUNK = 512;
@@ -55,15 +55,26 @@ public final class TextGenerator {
   }
 
   /**
-   * A generator of one sequence at a time.
+   * A generator of one sequence at a time, which looks back as far as the model can.
    *
    * @param model a model; it is put in evaluation mode
    */
   public TextGenerator(Gpt model) {
+    this(model, model.config().contextLength());
+  }
+
+  /**
+   * A generator of one sequence at a time.
+   *
+   * @param model a model; it is put in evaluation mode
+   * @param window tokens to look back at, at most the model's context length; the cache of keys and
+   *     values has room for so many
+   */
+  public TextGenerator(Gpt model, int window) {
     this.model = model.eval();
     this.tape = model.tape();
     this.vocab = model.config().vocabSize();
-    this.cache = new KvCache(tape, model.config(), 1, model.config().contextLength());
+    this.cache = new KvCache(tape, model.config(), 1, window);
     this.logits = new float[vocab];
     this.weights = new float[vocab];
     this.spare = new float[vocab];
@@ -97,7 +108,7 @@ public final class TextGenerator {
             "token " + id + " is outside the vocabulary of " + vocab);
       }
     }
-    int context = model.config().contextLength();
+    int context = cache.capacity();
     int[] ids = Arrays.copyOf(prompt, prompt.length + maxTokens);
     int length = prompt.length;
     boolean recording = tape.recording();

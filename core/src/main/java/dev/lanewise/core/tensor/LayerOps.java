@@ -590,7 +590,8 @@ final class LayerOps {
           scale,
           rows,
           channels,
-          vocab);
+          vocab,
+          tape.headRows());
     }
 
     @Override

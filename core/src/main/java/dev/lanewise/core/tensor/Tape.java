@@ -34,6 +34,7 @@ public final class Tape implements AutoCloseable {
   private boolean gradientsOverActivations;
   private boolean gradientsMade;
   private float lossScale = 1;
+  private int headRows;
   private GradientPlan planning;
   private GradientPlan following;
   private Tensor root;
@@ -423,6 +424,20 @@ public final class Tape implements AutoCloseable {
 
   float lossScale() {
     return lossScale;
+  }
+
+  /**
+   * Sets how many rows of logits {@link Tensor#linearCrossEntropy} holds at a time at most. Few
+   * take less memory and more time, and decide in which order the head's gradient is summed.
+   *
+   * @param most number of rows; 0 for what the device likes best
+   */
+  public void setHeadRows(int most) {
+    headRows = most;
+  }
+
+  int headRows() {
+    return headRows;
   }
 
   /** Most bytes that activations and their gradients have taken so far. */

@@ -120,7 +120,15 @@ public final class Checkpoints {
     Map<String, Tensor> parameters = model.namedParameters();
     parameters.forEach((name, parameter) -> check(file, path, name, parameter.shape()));
     parameters.forEach(
-        (name, parameter) -> parameter.set(values -> file.tensor(name).copyToFloat32(values)));
+        (name, parameter) -> parameter.set(values -> copy(file.tensor(name), values)));
+  }
+
+  /** Copies a tensor of a file; what is read of a mapped file else stays in memory. */
+  private static void copy(StoredTensor tensor, MemorySegment to) {
+    tensor.copyToFloat32(to);
+    if (tensor.data().isMapped()) {
+      tensor.data().unload();
+    }
   }
 
   private static void check(SafeTensors file, Path path, String name, Shape shape) {
@@ -141,7 +149,7 @@ public final class Checkpoints {
     check(file, path, name, shape);
     try (Arena arena = Arena.ofShared()) {
       MemorySegment host = arena.allocate(to.byteSize(), 64);
-      file.tensor(name).copyToFloat32(host);
+      copy(file.tensor(name), host);
       backend.upload(host, to);
     }
   }

@@ -78,6 +78,7 @@ public final class DefaultJob {
         false,
         false,
         10,
+        0,
         0);
   }
 }

@@ -6,6 +6,7 @@ import dev.lanewise.core.backend.PlanningBackend;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.KvCache;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.ParameterBlock;
@@ -14,6 +15,9 @@ import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import dev.lanewise.simd.LinearCrossEntropy;
+import dev.lanewise.simd.Workers;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * Memory that a training step takes, found by running one on a device that only counts.
@@ -30,8 +34,14 @@ public record MemoryPlan(
   /** What a Java process with a small heap takes at most, while its code is compiled. */
   private static final long JAVA = 164L << 20;
 
+  /** Bytes of scratch memory that kernels take at most for each thread. */
+  private static final long PER_THREAD = 2L << 20;
+
   /** Operations of a product in the time of a byte from memory, as measured on a server's cores. */
-  private static final double OPERATIONS_PER_BYTE = 15;
+  private static final double OPERATIONS_PER_BYTE = 14;
+
+  /** Fewer rows of the head at a time are never worth their cost. */
+  private static final int FEWEST_HEAD_ROWS = 32;
 
   /** Bytes in all. */
   public long total() {
@@ -52,7 +62,8 @@ public record MemoryPlan(
         config.context(),
         backend.activationType(),
         recompute(config, backend),
-        laysGradientsOverActivations(config, backend));
+        laysGradientsOverActivations(config, backend),
+        config.headRows());
   }
 
   /** Whether the gradients of a run are needed no longer than until its next forward pass. */
@@ -71,6 +82,7 @@ public record MemoryPlan(
       tape.layGradientsOverActivations();
     }
     tape.setRecompute(recompute(config, tape.backend()));
+    tape.setHeadRows(config.headRows());
   }
 
   private static Recompute recompute(TrainConfig config, Backend backend) {
@@ -87,6 +99,7 @@ public record MemoryPlan(
    * @param activationType type of the device's activations
    * @param recompute what is computed again in backward
    * @param over whether gradients of parameters lie where activations were
+   * @param headRows most rows of logits that are held at a time; 0 for what is fastest
    */
   public static MemoryPlan of(
       GptConfig config,
@@ -94,7 +107,8 @@ public record MemoryPlan(
       int context,
       DType activationType,
       Recompute recompute,
-      boolean over) {
+      boolean over,
+      int headRows) {
     try (Backend backend = new PlanningBackend(activationType).backend();
         Tape tape = new Tape(backend, true)) {
       tape.setRecompute(recompute);
@@ -116,8 +130,16 @@ public record MemoryPlan(
         tape.settleGradients();
         tape.setRecording(false);
         model.eval().loss(ids, targets);
+        // Samples that are written on the way.
+        KvCache cache = new KvCache(tape, config, 1, context);
+        tape.reset();
+        model.next(tape.ids(Shape.of(1, context)), cache);
         long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
-        long working = JAVA + LinearCrossEntropy.workingBytes(batch * context, config.vocabSize());
+        long working =
+            JAVA
+                + PER_THREAD * Workers.threads()
+                + cache.bytes()
+                + LinearCrossEntropy.workingBytes(batch * context, config.vocabSize(), headRows);
         return new MemoryPlan(
             parameters + copy,
             tape.gradientBytes(),
@@ -158,8 +180,8 @@ public record MemoryPlan(
   /**
    * The same training in less memory.
    *
-   * @param config the run, with smaller batches and more of them for an update, or with blocks that
-   *     are computed again
+   * @param config the run, with smaller batches and more of them for an update, with blocks that
+   *     are computed again, or with fewer rows of the head at a time
    * @param plan what it takes
    * @param slowdown what it costs in time, as a share of a step; an estimate
    */
@@ -168,7 +190,8 @@ public record MemoryPlan(
   /**
    * The same training under a limit, in the way that costs least time: batches are cut into passes
    * whose gradients are summed before the update, activations of blocks are computed again in
-   * backward, or both.
+   * backward, the head holds logits of fewer tokens at a time, or several of these. What is chosen
+   * depends on the arguments and the device's kind alone.
    *
    * @param config a run
    * @param model its model
@@ -185,30 +208,14 @@ public record MemoryPlan(
         continue;
       }
       TrainConfig cut = config.withBatch(batch, config.accumulate() * (config.batch() / batch));
-      // From the first block on, each further one saves and costs as much as the one before.
-      int low = 0;
-      int high = model.layers();
-      MemoryPlan plan = of(cut.withRecomputedBlocks(low), model, backend);
-      if (plan.total() > limit) {
-        plan = of(cut.withRecomputedBlocks(high), model, backend);
-        while (plan.total() <= limit && high - low > 1) {
-          int middle = (low + high) / 2;
-          MemoryPlan tried = of(cut.withRecomputedBlocks(middle), model, backend);
-          if (tried.total() <= limit) {
-            high = middle;
-            plan = tried;
-          } else {
-            low = middle;
-          }
+      for (int rows : headRows(cut, model)) {
+        Fit fit = fitBlocks(config, cut.withHeadRows(rows), model, backend, limit);
+        if (least == null || fit.plan.total() < least.total()) {
+          least = fit.plan;
         }
-        low = high;
-      }
-      if (least == null || plan.total() < least.total()) {
-        least = plan;
-      }
-      Fit fit = new Fit(cut.withRecomputedBlocks(low), plan, slowdown(model, config, batch, low));
-      if (plan.total() <= limit && (best == null || fit.slowdown < best.slowdown)) {
-        best = fit;
+        if (fit.plan.total() <= limit && (best == null || fit.slowdown < best.slowdown)) {
+          best = fit;
+        }
       }
     }
     if (best == null) {
@@ -219,22 +226,74 @@ public record MemoryPlan(
     return best;
   }
 
+  /** Numbers of rows of the head to choose among: what is fastest, and halves of it. */
+  private static List<Integer> headRows(TrainConfig config, GptConfig model) {
+    List<Integer> choices = new ArrayList<>(List.of(config.headRows()));
+    for (int rows = chunkRows(config, model) / 2;
+        rows >= FEWEST_HEAD_ROWS && 4L * rows * model.vocabSize() >= 1 << 20;
+        rows /= 2) {
+      choices.add(rows);
+    }
+    return choices;
+  }
+
+  private static int chunkRows(TrainConfig config, GptConfig model) {
+    return LinearCrossEntropy.chunkRows(
+        config.batch() * config.context(), model.vocabSize(), config.headRows());
+  }
+
+  /** As few blocks computed again as a limit allows, or all of them. */
+  private static Fit fitBlocks(
+      TrainConfig whole, TrainConfig config, GptConfig model, Backend backend, long limit) {
+    // From the first block on, each further one saves and costs as much as the one before.
+    int low = 0;
+    int high = model.layers();
+    TrainConfig fitting = config.withRecomputedBlocks(low);
+    MemoryPlan plan = of(fitting, model, backend);
+    if (plan.total() > limit) {
+      fitting = config.withRecomputedBlocks(high);
+      plan = of(fitting, model, backend);
+      while (plan.total() <= limit && high - low > 1) {
+        int middle = (low + high) / 2;
+        TrainConfig tried = config.withRecomputedBlocks(middle);
+        MemoryPlan triedPlan = of(tried, model, backend);
+        if (triedPlan.total() <= limit) {
+          high = middle;
+          fitting = tried;
+          plan = triedPlan;
+        } else {
+          low = middle;
+        }
+      }
+    }
+    return new Fit(fitting, plan, slowdown(whole, fitting, model));
+  }
+
   /**
-   * Share of a step that passes and blocks cost: the operations of a block's forward pass without
-   * its last layer, and for each further pass a read of the weights forwards and backwards and a
-   * sum of gradients.
+   * Share of a step that a run takes longer than another: the operations of a recomputed block's
+   * forward pass without its last layer, and for each further pass, or part of the head, a read of
+   * the weights forwards and backwards and a sum of gradients.
    */
-  private static double slowdown(GptConfig model, TrainConfig config, int batch, int blocks) {
+  private static double slowdown(TrainConfig whole, TrainConfig cut, GptConfig model) {
     double channels = model.channels();
-    double square = 2 * channels * channels;
-    double attention = 2 * channels * (config.context() + 1);
-    double block = 12 * square + attention;
-    double head = 2 * channels * model.vocabSize();
-    double step = 3.0 * config.batch() * config.context() * (model.layers() * block + head);
-    double again = (double) config.batch() * config.context() * blocks * (block - 4 * square);
-    double parameters = 12 * model.layers() * channels * channels + channels * model.vocabSize();
-    double further = config.batch() / batch - 1;
-    return (again + further * 16 * parameters * OPERATIONS_PER_BYTE) / step;
+    double square = channels * channels;
+    double head = channels * model.vocabSize();
+    double attention = 2 * channels * (whole.context() + 1);
+    double block = 24 * square + attention;
+    double tokens = whole.tokensPerStep();
+    double step = 3 * tokens * (model.layers() * block + 2 * head);
+    double again = tokens * cut.recomputedBlocks() * (block - 8 * square);
+    double further =
+        (cut.accumulate() - whole.accumulate()) * 12 * model.layers() * square
+            + (headParts(cut, model) - headParts(whole, model)) * head;
+    return (again + 16 * further * OPERATIONS_PER_BYTE) / step;
+  }
+
+  /** In how many parts the head's work of a step is done. */
+  private static double headParts(TrainConfig config, GptConfig model) {
+    long rows = (long) config.batch() * config.context();
+    long chunk = chunkRows(config, model);
+    return config.accumulate() * (double) ((rows + chunk - 1) / chunk);
   }
 
   private static String gib(long bytes) {

@@ -32,6 +32,8 @@ import java.util.Map;
  *     which training gives up
  * @param recomputedBlocks blocks of the model whose activations are computed again in backward
  *     instead of being kept; this changes no result
+ * @param headRows most rows of logits that are held at a time; 0 for what is fastest. It decides in
+ *     which order the head's gradient is summed, so another number gives other last digits
  */
 public record TrainConfig(
     long steps,
@@ -54,7 +56,8 @@ public record TrainConfig(
     boolean epochs,
     boolean overfit,
     int maxSkipped,
-    int recomputedBlocks) {
+    int recomputedBlocks,
+    int headRows) {
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -70,6 +73,7 @@ public record TrainConfig(
     notNegative("eval-every", evalEvery);
     notNegative("checkpoint-every", checkpointEvery);
     notNegative("recomputed blocks", recomputedBlocks);
+    notNegative("rows of the head", headRows);
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) {
       throw new InputException(
           "AdamW's decay rates lie in [0, 1), not " + beta1 + " and " + beta2 + ".");
@@ -100,20 +104,25 @@ public record TrainConfig(
 
   /** The same run with another number of steps. */
   public TrainConfig withSteps(long count) {
-    return with(count, batch, accumulate, recomputedBlocks);
+    return with(count, batch, accumulate, recomputedBlocks, headRows);
   }
 
   /** The same run with other batches and another number of them for an update. */
   public TrainConfig withBatch(int sequences, int passes) {
-    return with(steps, sequences, passes, recomputedBlocks);
+    return with(steps, sequences, passes, recomputedBlocks, headRows);
   }
 
   /** The same run with another number of blocks that are computed again. */
   public TrainConfig withRecomputedBlocks(int blocks) {
-    return with(steps, batch, accumulate, blocks);
+    return with(steps, batch, accumulate, blocks, headRows);
   }
 
-  private TrainConfig with(long count, int sequences, int passes, int blocks) {
+  /** The same run with another number of rows of logits that are held at a time. */
+  public TrainConfig withHeadRows(int rows) {
+    return with(steps, batch, accumulate, recomputedBlocks, rows);
+  }
+
+  private TrainConfig with(long count, int sequences, int passes, int blocks, int logitRows) {
     return new TrainConfig(
         count,
         sequences,
@@ -135,7 +144,8 @@ public record TrainConfig(
         epochs,
         overfit,
         maxSkipped,
-        blocks);
+        blocks,
+        logitRows);
   }
 
   /** Names and values, for JSON. */
@@ -162,6 +172,7 @@ public record TrainConfig(
     map.put("overfit", overfit);
     map.put("maxSkipped", maxSkipped);
     map.put("recomputedBlocks", recomputedBlocks);
+    map.put("headRows", headRows);
     return map;
   }
 
@@ -194,6 +205,7 @@ public record TrainConfig(
         fields.flag("epochs"),
         fields.flag("overfit"),
         fields.int32("maxSkipped"),
-        fields.has("recomputedBlocks") ? fields.int32("recomputedBlocks") : 0);
+        fields.has("recomputedBlocks") ? fields.int32("recomputedBlocks") : 0,
+        fields.has("headRows") ? fields.int32("headRows") : 0);
   }
 }

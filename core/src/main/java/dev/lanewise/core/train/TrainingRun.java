@@ -195,7 +195,8 @@ public final class TrainingRun implements AutoCloseable {
   }
 
   /**
-   * Lets the model write, and keeps what it wrote in the run folder.
+   * Lets the model write, and keeps what it wrote in the run folder. It looks back as far as it is
+   * trained to.
    *
    * @param prompt how the text begins
    * @param tokens number of tokens to add
@@ -203,7 +204,7 @@ public final class TrainingRun implements AutoCloseable {
    */
   public String sample(String prompt, int tokens) {
     if (sampler == null) {
-      sampler = new TextGenerator(model);
+      sampler = new TextGenerator(model, description.training().context());
     }
     Tokenizer tokenizer = data.tokenizer();
     int[] ids =

@@ -553,7 +553,8 @@ public final class ReferenceBackend implements Backend {
       float gradientScale,
       int rows,
       int channels,
-      int vocab) {
+      int vocab,
+      int mostRows) {
     Buffer logits = allocate(DType.FLOAT32, (long) rows * vocab);
     linear(x, weight, null, Activation.NONE, null, null, logits, rows, channels, vocab);
     crossEntropy(

@@ -72,6 +72,16 @@ class TextGeneratorTest {
   }
 
   @Test
+  void aWindowForgetsWhatIsOlder() {
+    TextGenerator near = new TextGenerator(model, 8);
+    int[] ids = Arrays.copyOf(PROMPT, 20);
+    int[] whole = near.generate(ids, 1, Sampling.GREEDY, null, token -> true);
+    int[] end = Arrays.copyOfRange(ids, 12, 20);
+    assertEquals(likeliest(logitsAfter(end)), whole[20]);
+    assertEquals(50, near.generate(PROMPT, 45, Sampling.GREEDY, null, token -> true).length);
+  }
+
+  @Test
   void oneCandidateIsGreedy() {
     int[] greedy = generate(12, Sampling.GREEDY, 1);
     assertArrayEquals(greedy, generate(12, new Sampling(1, 1, 1), 2));

@@ -1,16 +1,20 @@
 package dev.lanewise.core.train;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.sun.management.ThreadMXBean;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.Json;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
+import dev.lanewise.core.model.KvCache;
+import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.ParameterBlock;
 import dev.lanewise.core.tensor.Tape;
@@ -63,6 +67,7 @@ class TrainerTest {
         false,
         overfit,
         3,
+        0,
         0);
   }
 
@@ -250,6 +255,8 @@ class TrainerTest {
                   new TrainListener() {})) {
             trainer.run();
           }
+          new TextGenerator(gpt, config.context())
+              .generate(new int[16], 8, TextGenerator.Sampling.GREEDY, null, id -> true);
           assertEquals(plan.activations(), tape.activationBytes());
           long parameters = 0;
           for (ParameterBlock block : tape.parameters()) {
@@ -264,6 +271,48 @@ class TrainerTest {
         }
       }
     }
+  }
+
+  @Test
+  void planCountsLogitsAndTheSamplersCache() {
+    GptConfig model = GptConfig.gpt2(50257, 1024, 12, 12, 768);
+    TrainConfig config = DefaultJob.training(model).withBatch(1, 4);
+    try (CpuBackend backend = new CpuBackend();
+        Tape tape = new Tape(backend)) {
+      long working = MemoryPlan.of(config, model, backend).working();
+      long cut = MemoryPlan.of(config.withHeadRows(64), model, backend).working();
+      assertEquals(4L * (342 - 64) * 50257, working - cut);
+      GptConfig small = GptConfig.gpt2(65, 256, 2, 2, 32);
+      TrainConfig some = DefaultJob.training(small);
+      GptConfig deep = GptConfig.gpt2(65, 256, 5, 2, 32);
+      assertEquals(
+          3L * 2 * 256 * 32 * 4,
+          MemoryPlan.of(some, deep, backend).working()
+              - MemoryPlan.of(some, small, backend).working());
+      assertEquals(5L * 2 * 100 * 32 * 4, new KvCache(tape, deep, 1, 100).bytes());
+    }
+  }
+
+  @Test
+  void fewRowsOfTheHeadAreChosenAndKept() throws IOException {
+    GptConfig model = GptConfig.gpt2(50257, 1024, 12, 12, 768);
+    TrainConfig config = DefaultJob.training(model).withBatch(1, 1);
+    try (CpuBackend backend = new CpuBackend()) {
+      long all = MemoryPlan.of(config, model, backend).total();
+      MemoryPlan.Fit fit = MemoryPlan.fit(config, model, backend, all - (20 << 20));
+      assertEquals(config.withHeadRows(171), fit.config());
+      String stored = Json.writePretty(fit.config().toMap());
+      assertEquals(fit.config(), TrainConfig.fromMap(Json.parseObject(stored, "config"), "config"));
+      // Three further parts of the head, as measured: 3 % of a step.
+      assertEquals(0.03, fit.slowdown(), 0.01);
+    }
+    List<Double> whole = train("head", config(3, 3e-3, false), false, 0).losses;
+    List<Double> parts = train("parts", config(3, 3e-3, false).withHeadRows(12), false, 0).losses;
+    assertEquals(whole.getFirst(), parts.getFirst());
+    assertEquals(whole.getLast(), parts.getLast(), 1e-5);
+    String file = "checkpoints/step-00000003/model.safetensors";
+    long first = Files.mismatch(folder.resolve("head", file), folder.resolve("parts", file));
+    assertNotEquals(-1, first, "the order of the head's sums");
   }
 
   @Test

@@ -1235,7 +1235,8 @@ public final class CudaBackend implements Backend {
       float gradientScale,
       int rows,
       int channels,
-      int vocab) {
+      int vocab,
+      int mostRows) {
     enter();
     CudaBuffer from = real("x", x, (long) rows * channels);
     DType type = from.type();
@@ -1251,7 +1252,7 @@ public final class CudaBackend implements Backend {
     long losses = memory.scratch(4L * Math.max(1, rows));
     // Rows of logits start at a multiple of 128 bytes, which an odd vocabulary would not give.
     long stride = (vocab + 63L) / 64 * 64;
-    int chunk = chunkRows(stride * type.bytes, rows);
+    int chunk = chunkRows(stride * type.bytes, rows, mostRows);
     if (dWeight0 != null && rows == 0 && !accumulate) {
       fill(dWeight0, 0);
     }
@@ -1307,8 +1308,11 @@ public final class CudaBackend implements Backend {
   }
 
   /** Rows of logits that are held at a time: a power of two, or all. */
-  private int chunkRows(long rowBytes, int rows) {
+  private int chunkRows(long rowBytes, int rows, int mostRows) {
     long most = Math.max(1, chunkBytes / Math.max(1, rowBytes));
+    if (mostRows > 0) {
+      most = Math.min(most, mostRows);
+    }
     return rows <= most ? Math.max(1, rows) : (int) Math.max(1, Long.highestOneBit(most));
   }
 

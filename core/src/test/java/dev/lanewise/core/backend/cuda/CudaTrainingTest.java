@@ -217,6 +217,7 @@ class CudaTrainingTest {
               false,
               false,
               3,
+              0,
               0);
       RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
       List<Double> losses = new ArrayList<>();
