@@ -2,6 +2,7 @@ package dev.lanewise.bench;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.ContestProfiler;
+import dev.lanewise.bench.contest.Memory;
 import dev.lanewise.core.base.InputException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -22,7 +23,7 @@ import java.util.Set;
  * @param most the most that they gave
  * @param warmUp the first JVM's warm-up: seconds and nanoseconds by turns
  * @param failures why peers were sent away
- * @param memory resident bytes of each contender once it had settled, the most of all JVMs
+ * @param memory resident memory of each contender, the most of all JVMs
  * @param breakdown where a step's time goes, or null
  */
 record Notes(
@@ -32,7 +33,7 @@ record Notes(
     double most,
     List<Double> warmUp,
     List<String> failures,
-    Map<String, Long> memory,
+    Map<String, Memory> memory,
     Breakdown breakdown) {
 
   static Notes read(Path file) {
@@ -43,7 +44,7 @@ record Notes(
     double step = 0;
     List<Double> warmUp = new ArrayList<>();
     Set<String> failures = new LinkedHashSet<>();
-    Map<String, Long> memory = new LinkedHashMap<>();
+    Map<String, Memory> memory = new LinkedHashMap<>();
     List<Breakdown.Part> parts = new ArrayList<>();
     boolean isFirst = true;
     try {
@@ -59,7 +60,11 @@ record Notes(
             peak = Math.min(peak, number(words[1]));
             most = Math.max(most, number(words[1]));
           }
-          case "memory" -> memory.merge(words[2], Long.parseLong(words[1]), Math::max);
+          case "memory" ->
+              memory.merge(
+                  words[3],
+                  new Memory(Long.parseLong(words[1]), Long.parseLong(words[2])),
+                  Memory::most);
           case "failed" -> failures.add(line.substring(7));
           case "step" -> step = number(words[1]);
           case "part" -> parts.add(part(line));

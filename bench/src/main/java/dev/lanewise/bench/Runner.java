@@ -94,9 +94,11 @@ final class Runner {
                   "--add-modules=jdk.incubator.vector",
                   "--enable-native-access=ALL-UNNAMED",
                   "--sun-misc-unsafe-memory-access=allow", // JMH's own
-                  "-Xms128m",
                   "-Xmx128m",
-                  "-XX:+AlwaysPreTouch",
+                  // As the launcher has it, so that memory is what a user's run takes.
+                  "-XX:+UseSerialGC",
+                  "-Xmn16m",
+                  "-XX:TrimNativeHeapInterval=5000",
                   "-D" + Contest.SLICE + "=" + schedule.sliceMillis(),
                   "-D" + Contest.SETTLE + "=" + schedule.settleMillis(),
                   "-D" + ContestBenchmark.BESIDES + "=" + schedule.besides(),

@@ -1,8 +1,5 @@
 package dev.lanewise.bench.contest;
 
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
 
 /** Somebody who performs a case: Lanewise in this process, a peer in its own, or the machine. */
@@ -47,29 +44,10 @@ public interface Contender extends AutoCloseable {
   /**
    * Memory that the contender's process holds.
    *
-   * @return resident bytes, zero where the system does not tell
+   * @return resident memory, zeros where the system does not tell
    */
-  default long residentBytes() {
-    return 0;
-  }
-
-  /**
-   * Memory that a process holds, as Linux counts it.
-   *
-   * @param pid the process
-   * @return resident bytes, zero where the system does not tell
-   */
-  static long residentBytes(long pid) {
-    try {
-      for (String line : Files.readAllLines(Path.of("/proc", Long.toString(pid), "status"))) {
-        if (line.startsWith("VmRSS:")) {
-          return 1024 * Long.parseLong(line.replaceAll("\\D", ""));
-        }
-      }
-    } catch (IOException e) {
-      // Not Linux, or the process has ended
-    }
-    return 0;
+  default Memory memory() {
+    return new Memory(0, 0);
   }
 
   @Override

@@ -57,7 +57,7 @@ public final class Contest implements AutoCloseable {
   private final Workload workload;
   private final int threads;
   private final List<Workload> others = new ArrayList<>();
-  private final Map<String, Long> memory = new LinkedHashMap<>();
+  private final Map<String, Memory> memory = new LinkedHashMap<>();
   private final List<Turns> turns = new ArrayList<>();
   private final List<WarmUp> warmUp = new ArrayList<>();
   private final List<String> failures = new ArrayList<>();
@@ -159,9 +159,9 @@ public final class Contest implements AutoCloseable {
   }
 
   private void remember(Contender contender) {
-    long bytes = contender.residentBytes();
-    if (bytes > 0) {
-      memory.put(contender.name(), bytes);
+    Memory held = contender.memory();
+    if (held.settled() > 0) {
+      memory.put(contender.name(), held);
     }
   }
 
@@ -347,9 +347,9 @@ public final class Contest implements AutoCloseable {
    * Memory that contenders hold once they have settled, before others are there: of Lanewise with
    * its JVM, of a peer with its process.
    *
-   * @return resident bytes by name; without those of whom the system does not tell
+   * @return resident memory by name; without those of whom the system does not tell
    */
-  public Map<String, Long> memory() {
+  public Map<String, Memory> memory() {
     return memory;
   }
 
@@ -410,8 +410,8 @@ public final class Contest implements AutoCloseable {
     }
 
     @Override
-    public long residentBytes() {
-      return Contender.residentBytes(ProcessHandle.current().pid());
+    public Memory memory() {
+      return Memory.of(ProcessHandle.current().pid());
     }
 
     @Override

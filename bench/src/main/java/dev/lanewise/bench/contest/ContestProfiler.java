@@ -29,8 +29,8 @@ public final class ContestProfiler implements InternalProfiler {
    * System property: file that takes what JMH has no place for, a line each: {@code warm SECONDS
    * NANOS} for the moments of the warm-up, {@code peak GFLOPS} for what the cores gave before and
    * after, {@code others SHARE} for what other programs and other guests had of them, {@code stolen
-   * SHARE} for those guests alone, {@code memory BYTES NAME} for what a contender holds, {@code
-   * failed WHY} for a peer that was sent away.
+   * SHARE} for those guests alone, {@code memory SETTLED PEAK NAME} for the bytes that a contender
+   * holds, {@code failed WHY} for a peer that was sent away.
    */
   public static final String NOTES = "lanewise.bench.notes";
 
@@ -52,7 +52,11 @@ public final class ContestProfiler implements InternalProfiler {
     for (Contest.WarmUp moment : contest.warmUp()) {
       lines.add("warm " + moment.seconds() + " " + moment.nanos());
     }
-    contest.memory().forEach((name, bytes) -> lines.add("memory " + bytes + " " + name));
+    contest
+        .memory()
+        .forEach(
+            (name, held) ->
+                lines.add(String.join(" ", "memory", "" + held.settled(), "" + held.peak(), name)));
     lines.add(peak());
     note(lines);
     current = contest;

@@ -2,6 +2,7 @@ package dev.lanewise.bench.peers;
 
 import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Contender;
+import dev.lanewise.bench.contest.Memory;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -160,8 +161,8 @@ public final class PeerConnection implements Contender {
   }
 
   @Override
-  public long residentBytes() {
-    return Contender.residentBytes(endpoint.pid());
+  public Memory memory() {
+    return Memory.of(endpoint.pid());
   }
 
   @Override

@@ -1,6 +1,7 @@
 package dev.lanewise.bench.report;
 
 import dev.lanewise.bench.contest.Contender;
+import dev.lanewise.bench.contest.Memory;
 import dev.lanewise.bench.peers.Peers;
 import dev.lanewise.bench.suite.Workloads;
 import java.util.ArrayList;
@@ -9,6 +10,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.ToLongFunction;
 
 /**
  * Tables of what stands beside the speeds of a suite: one thread, the product alone, round sizes,
@@ -108,30 +110,41 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
     peers.remove(Contender.OURS);
     List<List<String>> rows = new ArrayList<>();
     for (Result result : known) {
-      long ours = result.memory().get(Contender.OURS);
-      List<String> row = new ArrayList<>();
-      row.add(Text.task(result.task()));
-      row.add(Integer.toString(result.threads()));
-      row.add(gibibytes(ours));
-      for (String peer : peers) {
-        Long theirs = result.memory().get(peer);
-        row.add(
-            theirs == null
-                ? ""
-                : "%s (ours %.0f %%)".formatted(gibibytes(theirs), 100.0 * ours / theirs));
+      rows.add(memoryRow(result, "settled", peers, Memory::settled));
+      if (result.memory().get(Contender.OURS).peak() > 0) {
+        rows.add(memoryRow(result, "at most", peers, Memory::peak));
       }
-      rows.add(row);
     }
     if (rows.isEmpty()) {
       return Optional.empty();
     }
-    List<String> header = new ArrayList<>(List.of("case", "threads", "Lanewise"));
+    List<String> header = new ArrayList<>(List.of("case", "threads", "memory", "Lanewise"));
     peers.forEach(p -> header.add(Peers.label(p)));
     return Optional.of(
         new Asides(
-            "Resident memory of each process once it has settled, ours with its JVM:",
+            "Resident memory of each process, ours with its JVM: what it holds once it has settled,"
+                + " and the most that it held until then:",
             header,
             rows));
+  }
+
+  private static List<String> memoryRow(
+      Result result, String which, Set<String> peers, ToLongFunction<Memory> figure) {
+    long ours = figure.applyAsLong(result.memory().get(Contender.OURS));
+    List<String> row = new ArrayList<>();
+    row.add(Text.task(result.task()));
+    row.add(Integer.toString(result.threads()));
+    row.add(which);
+    row.add(gibibytes(ours));
+    for (String peer : peers) {
+      Memory held = result.memory().get(peer);
+      long theirs = held == null ? 0 : figure.applyAsLong(held);
+      row.add(
+          theirs == 0
+              ? ""
+              : "%s (ours %.0f %%)".formatted(gibibytes(theirs), 100.0 * ours / theirs));
+    }
+    return row;
   }
 
   private static String gibibytes(long bytes) {

@@ -1,6 +1,7 @@
 package dev.lanewise.bench.report;
 
 import dev.lanewise.bench.contest.Contender;
+import dev.lanewise.bench.contest.Memory;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.machine.MachineFacts;
@@ -148,7 +149,9 @@ public record Report(
     row.put("unit", result.cost().unit());
     row.put("nanosPerOperation", result.nanos().median());
     row.put("fractionOfLimit", result.limit() == null ? null : result.limit().median());
-    row.put("memoryBytes", result.memory().get(Contender.OURS));
+    Memory held = result.memory().get(Contender.OURS);
+    row.put("memoryBytes", held == null ? null : held.settled());
+    row.put("peakMemoryBytes", held == null ? null : held.peak());
     row.put("othersShare", result.surroundings().others());
     row.put("peer", rival == null ? null : rival.peer());
     row.put("ratio", rival == null ? null : rival.ratio().median());
@@ -159,7 +162,9 @@ public record Report(
       row.put("verdict", rival.verdict(result.floor()).name().toLowerCase(java.util.Locale.ROOT));
       row.put("peerScore", speed.median());
       row.put("peerError", speed.error());
-      row.put("peerMemoryBytes", result.memory().get(rival.peer()));
+      Memory theirs = result.memory().get(rival.peer());
+      row.put("peerMemoryBytes", theirs == null ? null : theirs.settled());
+      row.put("peerPeakMemoryBytes", theirs == null ? null : theirs.peak());
     }
     return row;
   }

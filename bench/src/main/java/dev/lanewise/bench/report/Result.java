@@ -2,6 +2,7 @@ package dev.lanewise.bench.report;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Memory;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.Workload.Pattern;
 import dev.lanewise.core.machine.MachineLimits;
@@ -29,8 +30,7 @@ import java.util.Optional;
  * @param failures why peers took no part that should have
  * @param breakdown where a step's time goes; null for a case of one operation
  * @param besides what Lanewise did by turns with the case, to compare it with
- * @param memory resident bytes of Lanewise and the peers once they had settled; empty where that
- *     says nothing
+ * @param memory resident memory of Lanewise and the peers; empty where that says nothing
  * @param forks JVMs that measured the case
  */
 public record Result(
@@ -46,7 +46,7 @@ public record Result(
     List<String> failures,
     Breakdown breakdown,
     List<Beside> besides,
-    Map<String, Long> memory,
+    Map<String, Memory> memory,
     int forks) {
 
   /** Keeps the lists unmodifiable. */
@@ -124,7 +124,9 @@ public record Result(
       json.put("besides", besides.stream().map(Beside::toJson).toList());
     }
     if (!memory.isEmpty()) {
-      json.put("memory", memory);
+      Map<String, Object> held = new LinkedHashMap<>();
+      memory.forEach((name, each) -> held.put(name, each.toJson()));
+      json.put("memory", held);
     }
     if (!failures.isEmpty()) {
       json.put("failures", failures);
@@ -153,9 +155,9 @@ public record Result(
     if (json.get("besides") instanceof List<?> list) {
       list.forEach(b -> besides.add(Beside.fromJson((Map<?, ?>) b)));
     }
-    Map<String, Long> memory = new LinkedHashMap<>();
+    Map<String, Memory> memory = new LinkedHashMap<>();
     if (json.get("memory") instanceof Map<?, ?> map) {
-      map.forEach((name, bytes) -> memory.put((String) name, ((Number) bytes).longValue()));
+      map.forEach((name, held) -> memory.put((String) name, Memory.fromJson(held)));
     }
     return new Result(
         (String) json.get("suite"),

@@ -45,7 +45,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
   ModelWorkload(Case task, Backend backend) {
     this.task = task;
     this.backend = backend;
-    tape = new Tape(backend);
+    tape = new Tape(backend, true);
     trains = task.operation().equals("train");
     vocabulary = task.number("vocabulary");
     int tokens = task.number("tokens");
@@ -56,6 +56,10 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
     model = new Gpt(tape, config, null);
     TorchGenerator random = new TorchGenerator(SEED);
     GptInit.gpt2(model, random);
+    if (trains && !backend.keepsActivations()) {
+      // As the trainer does in steps of one pass.
+      tape.layGradientsOverActivations();
+    }
     int batch = task.number("batch", 1);
     prompt = values(1, batch * tokens);
     if (trains) {

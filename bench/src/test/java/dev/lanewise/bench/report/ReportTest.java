@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.bench.breakdown.Breakdown;
 import dev.lanewise.bench.contest.Case;
+import dev.lanewise.bench.contest.Memory;
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.bench.contest.Workload.Pattern;
 import dev.lanewise.core.base.InputException;
@@ -63,7 +64,8 @@ class ReportTest {
                 Case.parse("gemm m=1000 n=1000 k=1000 layout=NT"),
                 new Interval(millis * 1.9e6, millis * 1.89e6, millis * 1.91e6, 30),
                 new Interval(1.9, 1.88, 1.92, 30))),
-        Map.of("lanewise", 1L << 30, "openblas", 2L << 30),
+        Map.of(
+            "lanewise", new Memory(1L << 30, 3L << 30), "openblas", new Memory(2L << 30, 4L << 30)),
         3);
   }
 
@@ -207,7 +209,8 @@ class ReportTest {
     Report report = report(result(5, 5.5, 0, 480));
     String html = HtmlReport.of(report, null);
     String markdown = MarkdownReport.into("", report);
-    for (String part : List.of("1.90×", "1.00 GiB", "2.00 GiB", "50 %")) {
+    for (String part :
+        List.of("1.90×", "1.00 GiB", "2.00 GiB (ours 50 %)", "3.00 GiB", "4.00 GiB (ours 75 %)")) {
       assertTrue(html.contains(part), part);
       assertTrue(markdown.contains(part), part);
     }
