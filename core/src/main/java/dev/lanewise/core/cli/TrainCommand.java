@@ -101,8 +101,6 @@ final class TrainCommand implements Subcommand {
     try (Dataset data = runData.open(tokenizer, cache(), progress::preparing);
         Backend backend = options.device.open()) {
       progress.prepared();
-      // What preparing left on the heap would stay in memory beside the model.
-      System.gc();
       RunFolder.Description description = known;
       if (known == null) {
         GptConfig model = options.model(data.tokenizer().vocabSize());
