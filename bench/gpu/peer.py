@@ -1,11 +1,11 @@
-"""The peer that training is held against: GPT-2 in PyTorch with bf16 autocast, flash attention,
-fused AdamW and torch.compile, on the same tokens, batches and initial weights.
+"""The peer that training is held against: GPT-2 in PyTorch with bf16 autocast, the fastest attention
+that it has here, fused AdamW and torch.compile, on the same tokens, batches and initial weights.
 
 peer.py curve|speed|kernels FOLDER BATCH STEPS LAYERS HEADS CHANNELS CONTEXT VOCABULARY DEVICE
 """
 
+import contextlib
 import json
-import math
 import struct
 import sys
 import time
@@ -77,15 +77,61 @@ def load(model, path):
 
 
 def batches(tokens, batch, time_, device):
-    """Row r of step s starts at ((s * batch + r) * time) modulo what leaves room for a row."""
+    """Row r of step s starts at ((s * batch + r) * time) modulo what leaves room for a row. Batches
+    are cut on the device, so that the host never waits for it."""
     room = len(tokens) - time_ - 1
+    data = torch.from_numpy(tokens.astype(numpy.int64)).to(device)
+    rows = torch.arange(batch, device=device)
+    columns = torch.arange(time_ + 1, device=device)
     step = 0
     while True:
-        starts = [((step * batch + row) * time_) % room for row in range(batch)]
-        x = numpy.stack([tokens[s : s + time_] for s in starts]).astype(numpy.int64)
-        y = numpy.stack([tokens[s + 1 : s + time_ + 1] for s in starts]).astype(numpy.int64)
-        yield torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+        taken = data[((step * batch + rows) * time_ % room)[:, None] + columns]
+        yield taken[:, :-1].contiguous(), taken[:, 1:].contiguous()
         step += 1
+
+
+def attentions(device):
+    """The flash attentions that PyTorch has here, by name, each to be used in a `with`."""
+    if device != "cuda":
+        return {"default": contextlib.nullcontext}
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    kinds = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+    return {name: (lambda kind=kind: sdpa_kernel(kind)) for name, kind in kinds.items()}
+
+
+def milliseconds(device, body, repeats):
+    """The median, and nothing under way before or after."""
+    times = []
+    for _ in range(repeats + 3):
+        wait(device)
+        start = time.perf_counter()
+        body()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return 1e3 * sorted(times[3:])[repeats // 2]
+
+
+def attention_times(device, batch, heads, context, size, repeats):
+    """Milliseconds of attention, forward and with backward, by name; what fails is left out."""
+    q, k, v = (torch.randn(batch, heads, context, size, device=device, dtype=torch.bfloat16,
+                           requires_grad=True) for _ in range(3))
+    gradient = torch.randn_like(q)
+
+    def both():
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        torch.autograd.grad(out, (q, k, v), gradient)
+
+    times = {}
+    for name, choose in attentions(device).items():
+        try:
+            with choose():
+                forward = milliseconds(
+                    device, lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), repeats)
+                times[name] = forward, milliseconds(device, both, repeats)
+        except RuntimeError as e:
+            print(f"PyTorch has no {name} attention here: {str(e).splitlines()[0]}")
+    return times
 
 
 def wait(device):
@@ -99,11 +145,17 @@ def main():
     device = sys.argv[10]
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
+    size = width // heads
     if mode == "kernels":
-        return kernels(folder, batch, steps, heads, width, context, vocabulary, device)
+        return kernels(folder, batch, steps, heads, width, context, device)
+    times = attention_times(device, min(batch, 16), heads, context, size, 5)
+    fastest = min(times, key=lambda name: times[name][1], default="default")
+    print(f"PyTorch's attention: {fastest}")
     while True:
         try:
-            return train(mode, folder, batch, steps, (layers, heads, width, context, vocabulary), device)
+            with attentions(device).get(fastest, contextlib.nullcontext)():
+                return train(mode, folder, batch, steps,
+                             (layers, heads, width, context, vocabulary), device)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
@@ -153,31 +205,18 @@ def train(mode, folder, batch, steps, sizes, device):
           f"last {losses[-1]:.4f}")
 
 
-def kernels(folder, batch, repeats, heads, width, context, vocabulary, device):
-    """Milliseconds of single operations, by device events, the median."""
+def kernels(folder, batch, repeats, heads, width, context, device):
+    """Milliseconds of single operations, the median."""
     results = {}
 
     def timed(name, body):
-        times = []
-        for i in range(repeats + 3):
-            wait(device)
-            start = time.perf_counter()
-            body()
-            wait(device)
-            times.append(time.perf_counter() - start)
-        results[name] = 1e3 * sorted(times[3:])[repeats // 2]
+        results[name] = milliseconds(device, body, repeats)
 
     kind = torch.bfloat16
-    q, k, v = (torch.randn(batch, heads, context, width // heads, device=device, dtype=kind,
-                           requires_grad=True) for _ in range(3))
-    gradient = torch.randn_like(q)
-    timed("attention forward", lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
-
-    def both():
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        torch.autograd.grad(out, (q, k, v), gradient)
-
-    timed("attention forward and backward", both)
+    times = attention_times(device, batch, heads, context, width // heads, repeats)
+    for name, (forward, both) in times.items():
+        results[f"attention {name}, forward"] = forward
+        results[f"attention {name}, forward and backward"] = both
     rows = batch * context
     x = torch.randn(rows, width, device=device, dtype=kind)
     w = torch.randn(4 * width, width, device=device, dtype=kind)

@@ -93,7 +93,8 @@ codes = {name: code for name, code, _ in steps}
 
 
 def verdict(name):
-    return "not run" if name not in codes else "yes" if codes[name] == "0" else "NO"
+    found = [code for step, code in codes.items() if step == name or step.startswith(name + "-")]
+    return "not run" if not found else "NO" if any(code != "0" for code in found) else "yes"
 
 
 ours, peer = read("curve.json"), read("curve-peer.json")

@@ -29,7 +29,7 @@ struct Module {
 };
 std::map<CUdeviceptr, Block> blocks;
 size_t total = (size_t)2 << 30, used;
-int devices = 1, initStatus, capability = 90, failLaunch;
+int devices = 1, initStatus, capability = 90, failLaunch, nextFault, fault, retained;
 long launches, allocations, uploaded, downloaded, waits;
 thread_local CUcontext current;
 char context;
@@ -45,7 +45,8 @@ bool inside(CUdeviceptr p, size_t bytes) {
 }
 }  // namespace
 
-// Sets what the machine is like: devices, init, memory, capability, launch (status of launches).
+// Sets what the machine is like: devices, init, memory, capability, launch (status of launches),
+// fault (status of everything that comes after the next launch).
 EXPORT void standin_set(const char* what, long value) {
   std::string name = what;
   if (name == "devices") devices = (int)value;
@@ -53,6 +54,10 @@ EXPORT void standin_set(const char* what, long value) {
   if (name == "memory") total = value;
   if (name == "capability") capability = (int)value;
   if (name == "launch") failLaunch = (int)value;
+  if (name == "fault") {
+    nextFault = (int)value;
+    fault = 0;
+  }
 }
 EXPORT long standin_get(const char* what) {
   std::string name = what;
@@ -62,11 +67,13 @@ EXPORT long standin_get(const char* what) {
          : name == "uploaded"    ? uploaded
          : name == "downloaded"  ? downloaded
          : name == "waits"       ? waits
+         : name == "contexts"    ? retained
                                  : -1;
 }
 
-#define NEED_CONTEXT \
-  if (current == 0) return CUDA_ERROR_INVALID_CONTEXT
+#define NEED_CONTEXT                                          \
+  if (current == 0) return CUDA_ERROR_INVALID_CONTEXT; \
+  if (fault != 0) return (CUresult)fault
 
 EXPORT CUresult cuInit(unsigned int) { return (CUresult)initStatus; }
 EXPORT CUresult cuGetErrorName(CUresult error, const char** text) {
@@ -77,6 +84,7 @@ EXPORT CUresult cuGetErrorName(CUresult error, const char** text) {
     case CUDA_ERROR_STUB_LIBRARY: *text = "CUDA_ERROR_STUB_LIBRARY"; break;
     case CUDA_ERROR_INVALID_IMAGE: *text = "CUDA_ERROR_INVALID_IMAGE"; break;
     case CUDA_ERROR_INVALID_CONTEXT: *text = "CUDA_ERROR_INVALID_CONTEXT"; break;
+    case CUDA_ERROR_ILLEGAL_ADDRESS: *text = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
     case CUDA_ERROR_LAUNCH_FAILED: *text = "CUDA_ERROR_LAUNCH_FAILED"; break;
     default: *text = 0; return CUDA_ERROR_INVALID_VALUE;
   }
@@ -118,9 +126,13 @@ EXPORT CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) {
 }
 EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext* out, CUdevice) {
   *out = (CUcontext)&context;
+  retained++;
   return CUDA_SUCCESS;
 }
-EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
+EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice) {
+  retained--;
+  return CUDA_SUCCESS;
+}
 EXPORT CUresult cuCtxSetCurrent(CUcontext to) {
   current = to;
   return CUDA_SUCCESS;
@@ -280,6 +292,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int gridX, unsigned
   if (!right) return CUDA_ERROR_INVALID_VALUE;
   unsigned grid[3] = {gridX, gridY, gridZ};
   launches++;
+  fault = nextFault;
   own->launch(parameters, grid, blockX, shared);
   return CUDA_SUCCESS;
 }

@@ -1,11 +1,14 @@
 // A stand-in for NVRTC: compiles kernels with g++ for the stand-in GPU of shim.h, whose path is
-// given when this file is compiled. A "cubin" is a shared library.
+// given when this file is compiled. Its machine code and PTX are shared
+// libraries.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -15,8 +18,10 @@
 
 namespace {
 struct Program {
-  std::string source, name, log, cubin;
+  std::string source, name, log, code;
+  bool ptx;
 };
+const int ARCHITECTURES[] = {80, 90, 100, 120};
 std::string contents(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
@@ -38,7 +43,7 @@ EXPORT int nvrtcVersion(int* major, int* minor) {
 }
 EXPORT int nvrtcCreateProgram(Program** out, const char* source, const char* name, int headers,
                               const char* const*, const char* const*) {
-  *out = new Program{source, name, "", ""};
+  *out = new Program{source, name, "", "", false};
   return headers == 0 ? 0 : 1;
 }
 EXPORT int nvrtcDestroyProgram(Program** program) {
@@ -51,7 +56,9 @@ EXPORT int nvrtcCompileProgram(Program* program, int count, const char* const* o
   for (int i = 0; i < count; i++) {
     std::string option = options[i];
     if (option.rfind("-arch=", 0) == 0) {
-      if (option == "-arch=sm_999") {
+      program->ptx = option.rfind("-arch=compute_", 0) == 0;
+      int number = atoi(option.c_str() + option.find('_') + 1);
+      if (std::count(std::begin(ARCHITECTURES), std::end(ARCHITECTURES), number) == 0) {
         program->log = "nvrtc: error: invalid value for --gpu-architecture (-arch)";
         return 5;
       }
@@ -80,17 +87,35 @@ EXPORT int nvrtcCompileProgram(Program* program, int count, const char* const* o
                         base + "/k.so " + base + "/k.cpp 2> " + base + "/log";
   int status = system(command.c_str());
   program->log = contents(base + "/log");
-  program->cubin = contents(base + "/k.so");
+  program->code = contents(base + "/k.so");
   for (const char* file : {"/k.cpp", "/k.so", "/log"}) unlink((base + file).c_str());
   rmdir(folder);
   return status == 0 ? 0 : 6;
 }
 EXPORT int nvrtcGetCUBINSize(Program* program, size_t* size) {
-  *size = program->cubin.size();
+  *size = program->ptx ? 0 : program->code.size();
   return 0;
 }
 EXPORT int nvrtcGetCUBIN(Program* program, char* out) {
-  memcpy(out, program->cubin.data(), program->cubin.size());
+  if (program->ptx) return 3;
+  memcpy(out, program->code.data(), program->code.size());
+  return 0;
+}
+EXPORT int nvrtcGetPTXSize(Program* program, size_t* size) {
+  *size = program->ptx ? program->code.size() : 0;
+  return 0;
+}
+EXPORT int nvrtcGetPTX(Program* program, char* out) {
+  if (!program->ptx) return 3;
+  memcpy(out, program->code.data(), program->code.size());
+  return 0;
+}
+EXPORT int nvrtcGetNumSupportedArchs(int* count) {
+  *count = sizeof ARCHITECTURES / sizeof *ARCHITECTURES;
+  return 0;
+}
+EXPORT int nvrtcGetSupportedArchs(int* out) {
+  memcpy(out, ARCHITECTURES, sizeof ARCHITECTURES);
   return 0;
 }
 EXPORT int nvrtcGetProgramLogSize(Program* program, size_t* size) {

@@ -7,6 +7,7 @@ import dev.lanewise.core.backend.Broadcast;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.backend.Unary;
+import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.Precision;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -75,20 +76,39 @@ public final class BackendCases {
    * @param tested backend to check; runs each case twice, since it has to give the same bits
    * @param reference backend to compare with
    * @param allowed largest relative error
+   * @param first number of the case to begin with
    * @param filter part of the names wanted
    * @param report told each result
+   * @return the number of the case to go on with in another process, if the device refuses
+   *     everything after a fault; else -1
    */
-  public void run(
-      Backend tested, Backend reference, double allowed, String filter, Consumer<Result> report) {
+  public int run(
+      Backend tested,
+      Backend reference,
+      double allowed,
+      int first,
+      String filter,
+      Consumer<Result> report) {
     boolean round = tested.activationType() == DType.BFLOAT16;
-    for (int i = 0; i < cases.size(); i++) {
+    for (int i = first; i < cases.size(); i++) {
       Case c = cases.get(i);
       if (!c.name.contains(filter)) {
         continue;
       }
       Map<String, float[]> expected = outputs(c, reference, round, i);
-      Map<String, float[]> actual = outputs(c, tested, round, i);
-      Map<String, float[]> again = outputs(c, tested, round, i);
+      Map<String, float[]> actual;
+      Map<String, float[]> again;
+      try {
+        actual = outputs(c, tested, round, i);
+        again = outputs(c, tested, round, i);
+      } catch (CudaException e) {
+        report.accept(
+            new Result(c.name + ": " + e.getMessage(), Double.POSITIVE_INFINITY, allowed));
+        if (refusesEverything(tested)) {
+          return i + 1;
+        }
+        continue;
+      }
       for (Map.Entry<String, float[]> output : expected.entrySet()) {
         String name = c.name + ": " + output.getKey();
         float[] ours = actual.get(output.getKey());
@@ -97,6 +117,16 @@ public final class BackendCases {
           report.accept(new Result(name + ", again", Double.POSITIVE_INFINITY, 0));
         }
       }
+    }
+    return -1;
+  }
+
+  private static boolean refusesEverything(Backend backend) {
+    try {
+      backend.synchronize();
+      return false;
+    } catch (CudaException e) {
+      return true;
     }
   }
 
@@ -403,7 +433,12 @@ public final class BackendCases {
             }
           }
         });
-    int[][] heads = {{9, 8, 27}, {65, 64, 300}, {700, 16, 5003}};
+    List<int[]> heads =
+        new ArrayList<>(
+            List.of(new int[] {9, 8, 27}, new int[] {65, 64, 300}, new int[] {700, 16, 5003}));
+    if (large) {
+      heads.add(new int[] {20000, 64, 50257}); // several chunks of logits
+    }
     for (int[] s : heads) {
       int rows = s[0];
       int channels = s[1];

@@ -3,6 +3,7 @@ package dev.lanewise.bench.gpu;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.backend.cuda.CudaBackend;
+import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.backend.cuda.CudaProfile;
 import dev.lanewise.core.backend.cuda.Precision;
@@ -64,7 +65,13 @@ public final class GpuMain {
     String command = words.isEmpty() ? "" : words.removeFirst();
     return switch (command) {
       case "probe" -> probe();
-      case "check" -> check(small, words.isEmpty() ? "" : words.getFirst());
+      case "check" ->
+          check(
+              Path.of(words.get(0)),
+              Precision.valueOf(words.get(1).toUpperCase(Locale.ROOT)),
+              Integer.parseInt(words.get(2)),
+              small,
+              words.subList(3, words.size()));
       case "parity" -> parity();
       case "prepare" -> {
         prepare(
@@ -111,21 +118,28 @@ public final class GpuMain {
     return CudaProbe.usable();
   }
 
-  private boolean check(boolean small, String filter) {
-    int failures = 0;
-    for (Precision precision : Precision.values()) {
-      int[] counts = new int[2];
-      double[] worst = new double[1];
-      long start = System.nanoTime();
-      try (CudaBackend cuda = CudaBackend.open(precision);
-          Backend cpu = new CpuBackend()) {
-        out.println(cuda.description());
+  /**
+   * Every operation in one precision, from a case on. If the GPU refuses everything after a fault,
+   * the number of the next case is left in the file {@code next}.
+   */
+  private boolean check(
+      Path folder, Precision precision, int first, boolean small, List<String> filter)
+      throws IOException {
+    int[] counts = new int[2];
+    double[] worst = new double[1];
+    long start = System.nanoTime();
+    int next;
+    Backend cpu = new CpuBackend();
+    CudaBackend cuda = CudaBackend.open(precision);
+    out.println(cuda.description());
+    next =
         new BackendCases(!small)
             .run(
                 cuda,
                 cpu,
                 BackendCases.allowed(precision),
-                filter,
+                first,
+                String.join(" ", filter),
                 result -> {
                   counts[0]++;
                   if (!result.passed()) {
@@ -135,18 +149,21 @@ public final class GpuMain {
                     worst[0] = Math.max(worst[0], result.error());
                   }
                 });
-      }
-      out.printf(
-          Locale.ROOT,
-          "%s: %d results against the CPU, %d failed, worst passed %.1e, %.1f s%n",
-          precision,
-          counts[0],
-          counts[1],
-          worst[0],
-          (System.nanoTime() - start) * 1e-9);
-      failures += counts[1];
+    cpu.close();
+    if (next < 0) {
+      cuda.close();
+    } else {
+      Files.writeString(folder.resolve("next"), Integer.toString(next));
     }
-    return failures == 0;
+    out.printf(
+        Locale.ROOT,
+        "%s: %d results against the CPU, %d failed, worst passed %.1e, %.1f s%n",
+        precision,
+        counts[0],
+        counts[1],
+        worst[0],
+        (System.nanoTime() - start) * 1e-9);
+    return counts[1] == 0;
   }
 
   /** Ten steps of a small model on CPU and GPU, in each precision. */
@@ -258,6 +275,14 @@ public final class GpuMain {
     return tokens;
   }
 
+  private static short[] tokens(short[] tokens, int below) {
+    short[] smaller = new short[tokens.length];
+    for (int i = 0; i < tokens.length; i++) {
+      smaller[i] = (short) ((tokens[i] & 0xffff) % below);
+    }
+    return smaller;
+  }
+
   private void curve(Path folder, int batch, int steps, GptConfig config) throws IOException {
     try (CudaBackend cuda = CudaBackend.open(Precision.BF16);
         GpuTraining training = new GpuTraining(cuda, config, tokens(folder), batch, SEED)) {
@@ -294,6 +319,9 @@ public final class GpuMain {
       while (rate == 0) {
         try {
           rate = rate(config, tokens, batch, small ? 1 : WARM_UP, small ? 2 : 20);
+        } catch (CudaException e) {
+          out.println(e.getMessage());
+          break;
         } catch (InputException e) {
           out.println(e.getMessage());
           if (batch == 1) {
@@ -301,6 +329,9 @@ public final class GpuMain {
           }
           batch /= 2;
         }
+      }
+      if (rate == 0) {
+        continue;
       }
       out.printf(Locale.ROOT, "epilogues %s, batch %d: %.0f tok/s%n", epilogue, batch, rate);
       runs.add(
@@ -316,6 +347,8 @@ public final class GpuMain {
       }
     }
     System.setProperty(CudaBackend.EPILOGUE_PROPERTY, best);
+    // Where launches weigh most: whether recording them once would pay.
+    rate(GptConfig.gpt2(1024, 128, 4, 4, 256), tokens(tokens, 1024), 8, WARM_UP, small ? 2 : 200);
     List<String> kernels = new ArrayList<>();
     int steps = small ? 1 : 3;
     try (CudaBackend cuda = CudaBackend.open(Precision.BF16);
@@ -353,19 +386,30 @@ public final class GpuMain {
             + "]}\n");
   }
 
-  private static double rate(GptConfig config, short[] tokens, int batch, int warmUp, int steps) {
+  private double rate(GptConfig config, short[] tokens, int batch, int warmUp, int steps) {
     try (CudaBackend cuda = CudaBackend.open(Precision.BF16);
         GpuTraining training = new GpuTraining(cuda, config, tokens, batch, SEED)) {
       for (int i = 0; i < warmUp; i++) {
         training.step();
       }
       cuda.synchronize();
+      long queueing = training.queueingNanos();
       long start = System.nanoTime();
       for (int i = 0; i < steps; i++) {
         training.step();
       }
       cuda.synchronize();
-      return steps * (double) batch * config.contextLength() / ((System.nanoTime() - start) * 1e-9);
+      double seconds = (System.nanoTime() - start) * 1e-9;
+      out.printf(
+          Locale.ROOT,
+          "%d layers of %d, batch %d x %d: %.3f ms a step, of which %.3f ms to queue it%n",
+          config.layers(),
+          config.channels(),
+          batch,
+          config.contextLength(),
+          1e3 * seconds / steps,
+          (training.queueingNanos() - queueing) * 1e-6 / steps);
+      return steps * (double) batch * config.contextLength() / seconds;
     }
   }
 }

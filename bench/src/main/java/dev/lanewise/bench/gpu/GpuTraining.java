@@ -27,6 +27,7 @@ final class GpuTraining implements AutoCloseable {
   private final Tensor ids;
   private final Tensor labels;
   private int step;
+  private long queueing;
 
   GpuTraining(Backend backend, GptConfig config, short[] tokens, int batch, long seed) {
     this.tokens = tokens;
@@ -58,8 +59,14 @@ final class GpuTraining implements AutoCloseable {
     return model.namedParameters();
   }
 
+  /** Time that {@link #step} took for what comes before it first waits for the device. */
+  long queueingNanos() {
+    return queueing;
+  }
+
   /** One step; its loss. */
   double step() {
+    long began = System.nanoTime();
     int room = tokens.length - context - 1;
     for (int row = 0; row < batch; row++) {
       int start = (int) (((long) step * batch + row) * context % room);
@@ -74,6 +81,7 @@ final class GpuTraining implements AutoCloseable {
     tape.reset();
     Tensor loss = model.loss(ids, labels);
     loss.backward();
+    queueing += System.nanoTime() - began;
     double value = loss.item();
     optimizer.gradientNorm(1);
     optimizer.step(6e-4 * Math.min(1.0, (step + 1) / 20.0));

@@ -71,6 +71,7 @@ class BackendAgreementTest {
               cuda,
               cpu,
               BackendCases.allowed(precision),
+              0,
               // To the stand-in, tf32 is float32: only what chooses between them is of interest.
               precision == Precision.TF32 ? "linear" : "",
               result -> {

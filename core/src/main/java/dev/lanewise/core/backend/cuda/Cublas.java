@@ -72,8 +72,9 @@ final class Cublas extends NativeLibrary {
     super(library);
   }
 
-  static Cublas open() {
-    return new Cublas(CudaLibraries.cublas());
+  /** Opens the library, that of the driver's own major version of CUDA if there are several. */
+  static Cublas open(int cudaMajor) {
+    return new Cublas(CudaLibraries.cublas(cudaMajor));
   }
 
   private void check(String function, int status) {

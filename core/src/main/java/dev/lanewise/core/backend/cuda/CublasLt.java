@@ -43,6 +43,8 @@ final class CublasLt extends NativeLibrary {
   static final int EPILOGUE_DGELU = 192;
   static final int EPILOGUE_BIAS_GRADIENT_B = 512;
 
+  static final int STATUS_NOT_INITIALIZED = 1;
+  static final int STATUS_INVALID_VALUE = 7;
   static final int STATUS_NOT_SUPPORTED = 15;
 
   /** Size of {@code cublasLtMatmulHeuristicResult_t}; the algorithm's 64 bytes come first. */
@@ -114,13 +116,18 @@ final class CublasLt extends NativeLibrary {
     super(library);
   }
 
-  static CublasLt open() {
-    return new CublasLt(CudaLibraries.cublasLt());
+  /** Opens the library, that of the driver's own major version of CUDA if there are several. */
+  static CublasLt open(int cudaMajor) {
+    return new CublasLt(CudaLibraries.cublasLt(cudaMajor));
   }
 
   private void check(String function, int status) {
     if (status != 0) {
-      throw new CudaException(function, status, statusName(status), "");
+      String detail =
+          status == STATUS_NOT_INITIALIZED
+              ? path() + " does not start; it may be newer than the driver"
+              : "";
+      throw new CudaException(function, status, statusName(status), detail);
     }
   }
 
@@ -251,6 +258,7 @@ final class CublasLt extends NativeLibrary {
    * Asks for the best algorithm.
    *
    * @param alignments least alignment in bytes of A, B, C and D
+   * @param fused whether the product has an epilogue; some that it lacks the library calls invalid
    * @param result {@link #HEURISTIC_BYTES}, filled if there is one
    * @return whether the library has an algorithm for this product
    */
@@ -263,6 +271,7 @@ final class CublasLt extends NativeLibrary {
       long d,
       long maxWorkspace,
       int[] alignments,
+      boolean fused,
       MemorySegment result) {
     try (Arena arena = Arena.ofConfined()) {
       long preference =
@@ -293,7 +302,7 @@ final class CublasLt extends NativeLibrary {
             (int)
                 cublasLtMatmulAlgoGetHeuristic.invokeExact(
                     handle, description, a, b, c, d, preference, 1, result, found);
-        if (status == STATUS_NOT_SUPPORTED) {
+        if (status == STATUS_NOT_SUPPORTED || fused && status == STATUS_INVALID_VALUE) {
           return false;
         }
         check("cublasLtMatmulAlgoGetHeuristic", status);

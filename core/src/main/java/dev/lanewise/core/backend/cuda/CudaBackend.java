@@ -64,7 +64,8 @@ public final class CudaBackend implements Backend {
   }
 
   private final Driver driver;
-  private final Arena arena = Arena.ofShared();
+  private final Releases releases = new Releases();
+  private final Arena arena;
   private final int device;
   private final String deviceName;
   private final String description;
@@ -88,7 +89,6 @@ public final class CudaBackend implements Backend {
   private final BySize attentions = new BySize("attention", "HEAD_SIZE");
   private final BySize droppedAttentions = new BySize("attention", "DROPOUT", "HEAD_SIZE");
   private final BySize plainAttentions = new BySize("attention_plain", "HEAD_SIZE");
-  private Thread thread;
   private boolean closed;
 
   /** A file compiled for one type of activations, made when first used. */
@@ -148,8 +148,8 @@ public final class CudaBackend implements Backend {
     activationType = precision == Precision.BF16 ? DType.BFLOAT16 : DType.FLOAT32;
     // The libraries first, so that a missing one is named before anything is taken.
     driver = Driver.open();
-    CublasLt cublasLt = CublasLt.open();
-    Nvrtc nvrtc = Nvrtc.open();
+    CublasLt cublasLt = CublasLt.open(driver.cudaMajor());
+    Nvrtc nvrtc = Nvrtc.open(driver.cudaMajor());
     int count = driver.deviceCount();
     if (ordinal < 0 || ordinal >= count) {
       throw new CudaUnavailableException(
@@ -167,17 +167,28 @@ public final class CudaBackend implements Backend {
               .formatted(deviceName, major, minor));
     }
     fusion = Fusion.chosen(major * 10 + minor);
-    context = driver.devicePrimaryCtxRetain(device);
-    driver.ctxSetCurrent(context);
-    thread = Thread.currentThread();
-    stream = driver.streamCreate();
-    memory = new CudaMemory(driver, stream, deviceName);
-    profile = new CudaProfile(driver, stream);
-    launcher = new Launcher(driver, stream, profile, arena);
-    matmul = new CudaMatmul(cublasLt, memory, profile, stream, arena, precision != Precision.FP32);
-    compiler = new KernelCompiler(nvrtc, "sm_" + major + minor);
-    elements = module("elements", List.of());
-    optimizer = module("optimizer", List.of());
+    compiler = new KernelCompiler(nvrtc, major * 10 + minor);
+    try {
+      arena = Arena.ofShared();
+      releases.add(arena::close);
+      context = driver.devicePrimaryCtxRetain(device);
+      releases.add(() -> driver.devicePrimaryCtxRelease(device));
+      driver.ctxSetCurrent(context);
+      stream = driver.streamCreate();
+      releases.add(() -> driver.streamDestroy(stream));
+      memory = new CudaMemory(driver, stream, deviceName);
+      releases.add(memory::close);
+      profile = new CudaProfile(driver, stream);
+      releases.add(profile::close);
+      launcher = new Launcher(driver, stream, profile, arena);
+      matmul =
+          new CudaMatmul(cublasLt, memory, profile, stream, arena, precision != Precision.FP32);
+      releases.add(matmul::close);
+      elements = module("elements", List.of());
+      optimizer = module("optimizer", List.of());
+    } catch (RuntimeException e) {
+      throw releases.after(e);
+    }
     long total = driver.deviceTotalMem(device);
     chunkBytes = Math.min(1L << 30, total / 32);
     description =
@@ -239,6 +250,7 @@ public final class CudaBackend implements Backend {
         compiler.forget(file, definitions);
         module = new CudaModule(driver, file, compiler.compile(file, definitions));
       }
+      releases.add(module::unload);
       modules.put(key, module);
     }
     return module;
@@ -289,14 +301,11 @@ public final class CudaBackend implements Backend {
     if (closed) {
       throw new IllegalStateException("the backend has been closed");
     }
-    Thread current = Thread.currentThread();
-    if (thread != current) {
-      if (current.isVirtual()) {
-        throw new IllegalStateException("a GPU is driven from a platform thread");
-      }
-      driver.ctxSetCurrent(context);
-      thread = current;
+    if (Thread.currentThread().isVirtual()) {
+      throw new IllegalStateException("a GPU is driven from a platform thread");
     }
+    // Always, since whoever else uses CUDA in this thread may have made another one current.
+    driver.ctxSetCurrent(context);
     memory.resetScratch();
   }
 
@@ -569,6 +578,7 @@ public final class CudaBackend implements Backend {
         .arg(to)
         .arg(time)
         .arg(channels)
+        .arg(table0.length() / channels)
         .run(tokens, Math.min(256, (channels + 31) / 32 * 32));
   }
 
@@ -613,6 +623,7 @@ public final class CudaBackend implements Backend {
           .arg(table0)
           .arg(n)
           .arg(channels)
+          .arg(table0.length() / channels)
           .run(n, (channels + 127) / 128, 1, 128, 0);
     }
   }
@@ -776,11 +787,7 @@ public final class CudaBackend implements Backend {
     }
     boolean fuseBias = bias0 != null && fusion != Fusion.NONE;
     long biasAddress = fuseBias ? parameter(bias0, type) : 0;
-    boolean fuseGelu =
-        activation == Activation.GELU_TANH
-            && fusion.compareTo(Fusion.GELU) >= 0
-            && outputs % 8 == 0
-            && (bias0 == null || fuseBias);
+    boolean fuseGelu = fusesGelu(activation, type, outputs) && (bias0 == null || fuseBias);
     if (fuseGelu && pre != null) {
       int epilogue = fuseBias ? CublasLt.EPILOGUE_GELU_AUX_BIAS : CublasLt.EPILOGUE_GELU_AUX;
       if (matmul.epilogue(epilogue, biasAddress, pre.address()).tryRun()) {
@@ -797,6 +804,7 @@ public final class CudaBackend implements Backend {
       matmul.epilogue(CublasLt.EPILOGUE_NONE, 0, 0).run();
     }
     if ((bias0 != null && !biasDone) || activation != Activation.NONE) {
+      boolean vectors = vectors(type, outputs, to, pre, biasDone ? null : bias0);
       launcher
           .of(layers.kernel(type, "biasActivation"))
           .arg(to)
@@ -805,9 +813,25 @@ public final class CudaBackend implements Backend {
           .arg(code(activation))
           .arg(count)
           .arg(outputs)
-          .arg(vectors(type, outputs, to, pre, biasDone ? null : bias0))
-          .runElements(count);
+          .arg(vectors)
+          .runElements(vectors ? count / vectorSize(type) : count);
     }
+  }
+
+  /**
+   * Whether to ask the library for GELU or its derivative. How exactly it computes them it doesn't
+   * say, so that is left to our kernels where more than bfloat16 is wanted.
+   */
+  private boolean fusesGelu(Activation activation, DType type, int cols) {
+    return activation == Activation.GELU_TANH
+        && type == DType.BFLOAT16
+        && fusion.compareTo(Fusion.GELU) >= 0
+        && cols % 8 == 0;
+  }
+
+  /** Elements that a kernel reads or writes at a time where it can. */
+  private static int vectorSize(DType type) {
+    return 16 / type.bytes;
   }
 
   /** Whether 16-byte accesses fit these buffers and rows. */
@@ -848,9 +872,7 @@ public final class CudaBackend implements Backend {
     if (accumulate) {
       matmul.accumulate();
     }
-    if (activation == Activation.GELU_TANH
-        && fusion.compareTo(Fusion.GELU) >= 0
-        && inputs % 8 == 0
+    if (fusesGelu(activation, type, inputs)
         && matmul.epilogue(CublasLt.EPILOGUE_DGELU, 0, pre.address()).tryRun()) {
       return;
     }
@@ -863,7 +885,7 @@ public final class CudaBackend implements Backend {
           .arg(code(activation))
           .arg(count)
           .arg(vectors(type, 8, to, pre))
-          .runElements(count);
+          .runElements((count + vectorSize(type) - 1) / vectorSize(type));
     }
   }
 
@@ -1763,17 +1785,9 @@ public final class CudaBackend implements Backend {
     if (closed) {
       return;
     }
-    enter();
     closed = true;
-    driver.streamSynchronize(stream);
-    matmul.close();
-    profile.close();
-    memory.close();
-    for (CudaModule module : modules.values()) {
-      module.unload();
-    }
-    driver.streamDestroy(stream);
-    driver.devicePrimaryCtxRelease(device);
-    arena.close();
+    releases.add(() -> driver.streamSynchronize(stream));
+    releases.add(() -> driver.ctxSetCurrent(context));
+    releases.close();
   }
 }

@@ -10,16 +10,29 @@ public final class CudaException extends RuntimeException {
   private final int status;
 
   CudaException(String function, int status, String statusName, String detail) {
-    super(
+    this(
         function
             + " failed with "
             + statusName
             + " ("
             + status
             + ")"
-            + (detail.isEmpty() ? "" : ": " + detail));
+            + (detail.isEmpty() ? "" : ": " + detail),
+        function,
+        status);
+  }
+
+  private CudaException(String message, String function, int status) {
+    super(message);
     this.function = function;
     this.status = status;
+  }
+
+  /** The same failure, with the kernel that caused it. */
+  CudaException during(String kernel) {
+    CudaException named = new CudaException(getMessage() + ", during " + kernel, function, status);
+    named.initCause(this);
+    return named;
   }
 
   /** Name of the function that failed. */

@@ -26,26 +26,35 @@ public final class CudaGemm implements AutoCloseable {
   private final long stream;
   private final long handle;
   private final CudaMemory memory;
+  private final Releases releases = new Releases();
   private boolean closed;
 
   private CudaGemm(Precision precision) {
     this.precision = precision;
     type = precision == Precision.BF16 ? DType.BFLOAT16 : DType.FLOAT32;
     driver = Driver.open();
-    cublas = Cublas.open();
+    cublas = Cublas.open(driver.cudaMajor());
     if (driver.deviceCount() == 0) {
       throw new CudaUnavailableException(
           "The NVIDIA driver sees no GPU: check CUDA_VISIBLE_DEVICES.");
     }
     device = driver.device(0);
-    context = driver.devicePrimaryCtxRetain(device);
-    driver.ctxSetCurrent(context);
-    stream = driver.streamCreate();
-    memory = new CudaMemory(driver, stream, driver.deviceName(device));
-    handle = cublas.create();
-    cublas.setStream(handle, stream);
-    cublas.setMathMode(
-        handle, precision == Precision.TF32 ? Cublas.MATH_TF32 : Cublas.MATH_DEFAULT);
+    try {
+      context = driver.devicePrimaryCtxRetain(device);
+      releases.add(() -> driver.devicePrimaryCtxRelease(device));
+      driver.ctxSetCurrent(context);
+      stream = driver.streamCreate();
+      releases.add(() -> driver.streamDestroy(stream));
+      memory = new CudaMemory(driver, stream, driver.deviceName(device));
+      releases.add(memory::close);
+      handle = cublas.create();
+      releases.add(() -> cublas.destroy(handle));
+      cublas.setStream(handle, stream);
+      cublas.setMathMode(
+          handle, precision == Precision.TF32 ? Cublas.MATH_TF32 : Cublas.MATH_DEFAULT);
+    } catch (RuntimeException e) {
+      throw releases.after(e);
+    }
   }
 
   /**
@@ -249,11 +258,8 @@ public final class CudaGemm implements AutoCloseable {
   public void close() {
     if (!closed) {
       closed = true;
-      driver.ctxSetCurrent(context);
-      cublas.destroy(handle);
-      memory.close();
-      driver.streamDestroy(stream);
-      driver.devicePrimaryCtxRelease(device);
+      releases.add(() -> driver.ctxSetCurrent(context));
+      releases.close();
     }
   }
 }

@@ -14,11 +14,11 @@ import java.util.Set;
 import java.util.stream.Stream;
 
 /**
- * Finds the CUDA libraries. The order is: the folders of the system property {@code
- * lanewise.cuda.path}, {@code CUDA_HOME} and {@code CUDA_PATH}, the loader's own path, the usual
- * folders of drivers and toolkits, and last the {@code nvidia/*}{@code /lib} folders that Python
- * wheels install (those of {@code VIRTUAL_ENV}, of each {@code python3} on the PATH, and of the
- * user).
+ * Finds the CUDA libraries, those of the driver's major version before others. The order is: the
+ * folders of the system property {@code lanewise.cuda.path}, {@code CUDA_HOME} and {@code
+ * CUDA_PATH}, the loader's own path, the usual folders of drivers and toolkits, and last the {@code
+ * nvidia/*}{@code /lib} folders that Python wheels install (those of {@code VIRTUAL_ENV}, of each
+ * {@code python3} on the PATH, and of the user).
  */
 @SuppressWarnings("restricted")
 final class CudaLibraries {
@@ -52,25 +52,30 @@ final class CudaLibraries {
         "install an NVIDIA driver, or start the container with its GPU (docker: --gpus all)");
   }
 
-  static Opened nvrtc() {
+  static Opened nvrtc(int cudaMajor) {
     return open(
-        List.of("libnvrtc.so.13", "libnvrtc.so.12"),
+        versions("libnvrtc.so.", cudaMajor),
         "the CUDA run-time compiler",
         "install the CUDA toolkit 12 or 13, or run: pip install nvidia-cuda-nvrtc");
   }
 
-  static Opened cublasLt() {
+  static Opened cublasLt(int cudaMajor) {
     return open(
-        List.of("libcublasLt.so.13", "libcublasLt.so.12"),
+        versions("libcublasLt.so.", cudaMajor),
         "cuBLASLt",
         "install the CUDA toolkit 12 or 13, or run: pip install nvidia-cublas");
   }
 
-  static Opened cublas() {
+  static Opened cublas(int cudaMajor) {
     return open(
-        List.of("libcublas.so.13", "libcublas.so.12"),
+        versions("libcublas.so.", cudaMajor),
         "cuBLAS",
         "install the CUDA toolkit 12 or 13, or run: pip install nvidia-cublas");
+  }
+
+  /** A library of CUDA 13 does not run on a driver of CUDA 12; the reverse does. */
+  private static List<String> versions(String name, int cudaMajor) {
+    return cudaMajor < 13 ? List.of(name + "12", name + "13") : List.of(name + "13", name + "12");
   }
 
   private static Opened open(List<String> names, String what, String mend) {
@@ -80,18 +85,15 @@ final class CudaLibraries {
     }
     List<String> refusals = new ArrayList<>();
     Opened found = openIn(explicitFolders(), names, refusals);
-    if (found == null) {
-      for (String name : names) {
-        try {
-          return new Opened(name, SymbolLookup.libraryLookup(name, Arena.global()));
-        } catch (IllegalArgumentException notThere) {
-          // The loader does not know it; the folders below may.
-        }
+    for (int i = 0; i < names.size() && found == null; i++) {
+      List<String> name = names.subList(i, i + 1);
+      found = openByLoader(name.getFirst());
+      if (found == null) {
+        found = openIn(usualFolders(), name, refusals);
       }
-      found = openIn(usualFolders(), names, refusals);
-    }
-    if (found == null) {
-      found = openIn(pythonFolders(), names, refusals);
+      if (found == null) {
+        found = openIn(pythonFolders(), name, refusals);
+      }
     }
     if (found != null) {
       return found;
@@ -104,6 +106,14 @@ final class CudaLibraries {
                 mend,
                 PATH_PROPERTY,
                 refusals.isEmpty() ? "" : " Could not be opened: " + String.join("; ", refusals)));
+  }
+
+  private static Opened openByLoader(String name) {
+    try {
+      return new Opened(name, SymbolLookup.libraryLookup(name, Arena.global()));
+    } catch (IllegalArgumentException e) {
+      return null;
+    }
   }
 
   private static Opened openIn(Set<Path> folders, List<String> names, List<String> refusals) {

@@ -105,9 +105,9 @@ final class CudaMatmul {
     this.arena = arena;
     this.stream = stream;
     this.floatCompute = tf32 ? CublasLt.COMPUTE_32F_FAST_TF32 : CublasLt.COMPUTE_32F;
-    this.handle = library.create();
     this.workspaceMemory = memory.allocate(WORKSPACE_BYTES);
     this.workspace = workspaceMemory.address();
+    this.handle = library.create();
     alphaSlot = arena.allocate(JAVA_FLOAT);
     betaSlot = arena.allocate(JAVA_FLOAT);
     pointerSlot = arena.allocate(JAVA_LONG);
@@ -320,7 +320,16 @@ final class CudaMatmul {
     int[] alignments = {alignment(b), alignment(a), alignment(c), alignment(d)};
     boolean there =
         library.heuristic(
-            handle, description, first, second, result, result, WORKSPACE_BYTES, alignments, found);
+            handle,
+            description,
+            first,
+            second,
+            result,
+            result,
+            WORKSPACE_BYTES,
+            alignments,
+            epilogue != CublasLt.EPILOGUE_NONE,
+            found);
     return new Plan(description, first, second, result, there ? found : null, name());
   }
 

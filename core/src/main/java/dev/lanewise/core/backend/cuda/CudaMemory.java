@@ -70,6 +70,7 @@ final class CudaMemory {
   private final Driver driver;
   private final long stream;
   private final String deviceName;
+  private final Releases releases = new Releases();
   private final Set<Allocation> allocations = new HashSet<>();
   private final MemorySegment[] staging = new MemorySegment[2];
   private final long[] stagingFree = new long[2];
@@ -82,9 +83,17 @@ final class CudaMemory {
     this.driver = driver;
     this.stream = stream;
     this.deviceName = deviceName;
-    for (int i = 0; i < 2; i++) {
-      staging[i] = driver.memAllocHost(STAGING_BYTES);
-      stagingFree[i] = driver.eventCreate();
+    try {
+      for (int i = 0; i < 2; i++) {
+        MemorySegment host = driver.memAllocHost(STAGING_BYTES);
+        releases.add(() -> driver.memFreeHost(host));
+        long event = driver.eventCreate();
+        releases.add(() -> driver.eventDestroy(event));
+        staging[i] = host;
+        stagingFree[i] = event;
+      }
+    } catch (RuntimeException e) {
+      throw releases.after(e);
     }
   }
 
@@ -214,16 +223,13 @@ final class CudaMemory {
   }
 
   void close() {
-    for (Allocation allocation : List.copyOf(allocations)) {
-      free(allocation);
-    }
     for (long[] block : scratchBlocks) {
-      driver.memFree(block[0]);
+      releases.add(() -> driver.memFree(block[0]));
     }
     scratchBlocks.clear();
-    for (int i = 0; i < 2; i++) {
-      driver.eventDestroy(stagingFree[i]);
-      driver.memFreeHost(staging[i]);
+    for (Allocation allocation : List.copyOf(allocations)) {
+      releases.add(() -> free(allocation));
     }
+    releases.close();
   }
 }

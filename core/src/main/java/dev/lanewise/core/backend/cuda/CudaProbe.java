@@ -19,6 +19,9 @@ public final class CudaProbe {
    */
   public record Line(String piece, boolean found, String detail) {}
 
+  /** What to look for where there is no driver to ask. */
+  private static final int NEWEST = 13;
+
   private CudaProbe() {}
 
   /**
@@ -27,12 +30,14 @@ public final class CudaProbe {
    */
   public static List<Line> describe() {
     List<Line> lines = new ArrayList<>();
+    int[] cuda = {NEWEST};
     probe(
         lines,
         "driver",
         () -> {
           Driver driver = Driver.open();
           int version = driver.driverVersion();
+          cuda[0] = driver.cudaMajor();
           lines.add(
               new Line(
                   "driver",
@@ -44,20 +49,23 @@ public final class CudaProbe {
         lines,
         "cuBLASLt",
         () -> {
-          CublasLt library = CublasLt.open();
-          lines.add(new Line("cuBLASLt", true, library.path() + ", " + version(library.version())));
+          CublasLt library = CublasLt.open(cuda[0]);
+          String version = version(library.version());
+          lines.add(library("cuBLASLt", library.path(), version, cuda[0]));
         });
     probe(
         lines,
         "NVRTC",
         () -> {
-          Nvrtc library = Nvrtc.open();
-          lines.add(new Line("NVRTC", true, library.path() + ", " + library.version()));
+          Nvrtc library = Nvrtc.open(cuda[0]);
+          lines.add(library("NVRTC", library.path(), library.version(), cuda[0]));
         });
     probe(
         lines,
         "cuBLAS",
-        () -> lines.add(new Line("cuBLAS", true, Cublas.open().path() + ", for CudaGemm only")));
+        () ->
+            lines.add(
+                new Line("cuBLAS", true, Cublas.open(cuda[0]).path() + ", for CudaGemm only")));
     return List.copyOf(lines);
   }
 
@@ -99,6 +107,17 @@ public final class CudaProbe {
                   driver.deviceTotalMem(device) / (double) (1L << 30),
                   supported ? "" : "; too old, compute capability 8.0 (Ampere) is needed")));
     }
+  }
+
+  private static Line library(String piece, String path, String version, int cudaMajor) {
+    boolean tooNew = Integer.parseInt(version.substring(0, version.indexOf('.'))) > cudaMajor;
+    return new Line(
+        piece,
+        !tooNew,
+        path
+            + ", "
+            + version
+            + (tooNew ? "; too new for this driver, so install that of CUDA " + cudaMajor : ""));
   }
 
   private static String version(long version) {

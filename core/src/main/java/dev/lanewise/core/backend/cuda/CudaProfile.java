@@ -18,9 +18,17 @@ public final class CudaProfile {
    */
   public record Entry(String name, int count, double milliseconds) {}
 
+  /**
+   * With {@code true}, the host waits for each kernel, so that what the device reports late names
+   * the kernel that did it.
+   */
+  static final String WAIT_PROPERTY = "lanewise.cuda.wait";
+
   private final Driver driver;
   private final long stream;
+  private final boolean waits = Boolean.getBoolean(WAIT_PROPERTY);
   private boolean running;
+  private String last = "";
   private final List<String> names = new ArrayList<>();
   private final List<long[]> events = new ArrayList<>();
   private int used;
@@ -35,6 +43,7 @@ public final class CudaProfile {
   }
 
   int begin(String name) {
+    last = name;
     if (!running) {
       return -1;
     }
@@ -49,6 +58,13 @@ public final class CudaProfile {
   void end(int mark) {
     if (mark >= 0) {
       driver.eventRecord(events.get(mark)[1], stream);
+    }
+    if (waits) {
+      try {
+        driver.streamSynchronize(stream);
+      } catch (CudaException e) {
+        throw e.during(last);
+      }
     }
   }
 

@@ -158,6 +158,11 @@ final class Driver extends NativeLibrary {
     return intOut("cuDriverGetVersion", out -> (int) cuDriverGetVersion.invokeExact(out));
   }
 
+  /** Major version of CUDA that the driver speaks. */
+  int cudaMajor() {
+    return driverVersion() / 1000;
+  }
+
   int deviceCount() {
     return intOut("cuDeviceGetCount", out -> (int) cuDeviceGetCount.invokeExact(out));
   }
@@ -388,9 +393,11 @@ final class Driver extends NativeLibrary {
   /**
    * Queues a kernel with a one-dimensional block.
    *
+   * @param name what the message calls the kernel if the driver refuses it
    * @param parameters array of addresses, one for each argument
    */
   void launchKernel(
+      String name,
       long function,
       int gridX,
       int gridY,
@@ -400,8 +407,7 @@ final class Driver extends NativeLibrary {
       long stream,
       MemorySegment parameters) {
     try {
-      check(
-          "cuLaunchKernel",
+      int status =
           (int)
               cuLaunchKernel.invokeExact(
                   function,
@@ -414,7 +420,11 @@ final class Driver extends NativeLibrary {
                   sharedBytes,
                   stream,
                   parameters,
-                  MemorySegment.NULL));
+                  MemorySegment.NULL);
+      if (status != 0) {
+        String detail = errorText(status) + ", at the kernel " + name;
+        throw new CudaException("cuLaunchKernel", status, errorName(status), detail);
+      }
     } catch (Throwable e) {
       throw rethrown(e);
     }

@@ -28,12 +28,12 @@ final class KernelCompiler {
       List.of("attention", "attention_plain", "elements", "layers", "loss", "norm", "optimizer");
 
   private final Nvrtc nvrtc;
-  private final String architecture;
+  private final String target;
   private final Path cache;
 
-  KernelCompiler(Nvrtc nvrtc, String architecture) {
+  KernelCompiler(Nvrtc nvrtc, int capability) {
     this.nvrtc = nvrtc;
-    this.architecture = architecture;
+    this.target = nvrtc.target(capability);
     this.cache = cacheFolder();
   }
 
@@ -54,7 +54,7 @@ final class KernelCompiler {
   }
 
   /**
-   * A kernel file as machine code.
+   * A kernel file as the driver loads it.
    *
    * @param definitions macros, such as {@code HEAD_SIZE=64}
    */
@@ -85,7 +85,7 @@ final class KernelCompiler {
 
   private List<String> options(List<String> definitions) {
     List<String> options = new ArrayList<>();
-    options.add("-arch=" + architecture);
+    options.add(target);
     options.add("-std=c++17");
     for (String definition : definitions) {
       options.add("-D" + definition);

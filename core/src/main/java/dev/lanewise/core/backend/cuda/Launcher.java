@@ -77,6 +77,7 @@ final class Launcher {
     CudaModule.allowShared(driver, kernel, sharedBytes);
     int mark = profile.begin(kernel.name);
     driver.launchKernel(
+        kernel.name,
         kernel.function,
         (int) gridX,
         (int) gridY,

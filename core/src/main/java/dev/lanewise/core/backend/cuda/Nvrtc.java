@@ -12,7 +12,7 @@ import java.lang.foreign.SegmentAllocator;
 import java.lang.invoke.MethodHandle;
 import java.util.List;
 
-/** NVRTC, which compiles CUDA C to machine code at run time; it needs no driver and no GPU. */
+/** NVRTC, which compiles CUDA C at run time; it needs no driver and no GPU. */
 final class Nvrtc extends NativeLibrary {
   private static final int ERROR_BUILTIN_OPERATION_FAILURE = 7;
   private static final int ERROR_INVALID_OPTION = 5;
@@ -28,6 +28,11 @@ final class Nvrtc extends NativeLibrary {
       status("nvrtcCompileProgram", JAVA_LONG, JAVA_INT, ADDRESS);
   private final MethodHandle nvrtcGetCubinSize = status("nvrtcGetCUBINSize", JAVA_LONG, ADDRESS);
   private final MethodHandle nvrtcGetCubin = status("nvrtcGetCUBIN", JAVA_LONG, ADDRESS);
+  private final MethodHandle nvrtcGetPtxSize = status("nvrtcGetPTXSize", JAVA_LONG, ADDRESS);
+  private final MethodHandle nvrtcGetPtx = status("nvrtcGetPTX", JAVA_LONG, ADDRESS);
+  private final MethodHandle nvrtcGetNumSupportedArchs =
+      status("nvrtcGetNumSupportedArchs", ADDRESS);
+  private final MethodHandle nvrtcGetSupportedArchs = status("nvrtcGetSupportedArchs", ADDRESS);
   private final MethodHandle nvrtcGetProgramLogSize =
       status("nvrtcGetProgramLogSize", JAVA_LONG, ADDRESS);
   private final MethodHandle nvrtcGetProgramLog = status("nvrtcGetProgramLog", JAVA_LONG, ADDRESS);
@@ -36,8 +41,9 @@ final class Nvrtc extends NativeLibrary {
     super(library);
   }
 
-  static Nvrtc open() {
-    return new Nvrtc(CudaLibraries.nvrtc());
+  /** Opens the library, that of the driver's own major version of CUDA if there are several. */
+  static Nvrtc open(int cudaMajor) {
+    return new Nvrtc(CudaLibraries.nvrtc(cudaMajor));
   }
 
   private void check(String function, int status, String detail) {
@@ -66,12 +72,42 @@ final class Nvrtc extends NativeLibrary {
     }
   }
 
+  /** Compute capabilities that it compiles for, as {@code 10 * major + minor}, ascending. */
+  int[] capabilities() {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment count = arena.allocate(JAVA_INT);
+      check(
+          "nvrtcGetNumSupportedArchs", (int) nvrtcGetNumSupportedArchs.invokeExact(count), path());
+      MemorySegment all = arena.allocate(JAVA_INT, count.get(JAVA_INT, 0));
+      check("nvrtcGetSupportedArchs", (int) nvrtcGetSupportedArchs.invokeExact(all), path());
+      return all.toArray(JAVA_INT);
+    } catch (Throwable e) {
+      throw rethrown(e);
+    }
+  }
+
   /**
-   * Compiles a program to a cubin.
+   * The option that names what to compile for: the machine code of a GPU that this compiler knows,
+   * else the newest PTX that is older than the GPU, which its driver compiles.
+   */
+  String target(int capability) {
+    int older = 0;
+    for (int known : capabilities()) {
+      if (known == capability) {
+        return "-arch=sm_" + capability;
+      }
+      older = known < capability ? Math.max(older, known) : older;
+    }
+    // If there is none, the compiler itself says what it does not know.
+    return older == 0 ? "-arch=sm_" + capability : "-arch=compute_" + older;
+  }
+
+  /**
+   * Compiles a program.
    *
    * @param name what the compiler calls the source in its messages
-   * @param options compiler options, among them {@code -arch=sm_NN}
-   * @return the cubin's bytes
+   * @param options compiler options, the first of them {@link #target}
+   * @return a cubin, or PTX with its final zero, as the target says
    * @throws CudaException with the compiler's log if the source does not compile
    */
   byte[] compile(String source, String name, List<String> options) {
@@ -99,6 +135,12 @@ final class Nvrtc extends NativeLibrary {
           check("nvrtcCompileProgram", status, explain(status, name, options, log(program, arena)));
         }
         MemorySegment size = arena.allocate(JAVA_LONG);
+        if (options.getFirst().startsWith("-arch=compute_")) {
+          check("nvrtcGetPTXSize", (int) nvrtcGetPtxSize.invokeExact(program, size), name);
+          MemorySegment ptx = arena.allocate(size.get(JAVA_LONG, 0));
+          check("nvrtcGetPTX", (int) nvrtcGetPtx.invokeExact(program, ptx), name);
+          return ptx.toArray(JAVA_BYTE);
+        }
         check("nvrtcGetCUBINSize", (int) nvrtcGetCubinSize.invokeExact(program, size), name);
         MemorySegment cubin = arena.allocate(size.get(JAVA_LONG, 0));
         check("nvrtcGetCUBIN", (int) nvrtcGetCubin.invokeExact(program, cubin), name);

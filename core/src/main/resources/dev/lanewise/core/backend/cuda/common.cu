@@ -72,6 +72,7 @@ DEVICE void waitCopies() {
 #endif
 
 #define INFINITE __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fc00000)
 
 DEVICE float toFloat(float x) { return x; }
 DEVICE float toFloat(bf16 x) { return __uint_as_float((u32)x << 16); }

@@ -131,18 +131,21 @@ KERNEL rowSums(const void* x, int typeX, void* out, int typeOut, int accumulate,
   }
 }
 
+// An id outside its row gives NaN, and no gradient.
 KERNEL gather(const void* x, int typeX, const int* ids, void* out, int typeOut, int rows,
               int cols) {
   i64 row = ELEMENT;
   if (row < rows) {
-    put(out, typeOut, row, get(x, typeX, row * cols + ids[row]));
+    int id = ids[row];
+    bool inside = id >= 0 && id < cols;
+    put(out, typeOut, row, inside ? get(x, typeX, row * cols + id) : NOT_A_NUMBER);
   }
 }
 
 KERNEL gatherBackward(const int* ids, const void* dy, int typeDy, void* dx, int typeDx, int rows,
                       int cols) {
   i64 row = ELEMENT;
-  if (row < rows) {
+  if (row < rows && ids[row] >= 0 && ids[row] < cols) {
     put(dx, typeDx, row * cols + ids[row], get(dy, typeDy, row), 1);
   }
 }

@@ -1,15 +1,19 @@
 // Embedding, bias, activation and bias gradient.
 
-// out[i] = table[ids[i]] + positions[first + i % time]; a block takes a token.
+// out[i] = table[ids[i]] + positions[first + i % time]; a block takes a token. An id outside the
+// table makes a row of NaN, and no gradient, rather than read or write elsewhere.
 KERNEL embedding(const int* ids, const float* table, const float* positions, int first, T* out,
-                 int time, int channels) {
+                 int time, int channels, i64 rows) {
   i64 token = blockIdx.x;
-  const float* row = table + (i64)ids[token] * channels;
+  int id = ids[token];
+  bool inside = id >= 0 && id < rows;
+  const float* row = table + (i64)(inside ? id : 0) * channels;
   const float* position =
       positions == 0 ? 0 : positions + (i64)(first + token % time) * channels;
   T* to = out + token * channels;
   for (int c = threadIdx.x; c < channels; c += blockDim.x) {
-    store(to + c, row[c] + (position == 0 ? 0.0f : position[c]));
+    float v = row[c] + (position == 0 ? 0.0f : position[c]);
+    store(to + c, inside ? v : NOT_A_NUMBER);
   }
 }
 
@@ -103,9 +107,12 @@ KERNEL sortScatter(const int* ids, const int* order, int shift, int* counts, int
 // The block whose sorted token starts a run of equal ids adds the whole run to its row; grid.y
 // splits the channels.
 KERNEL embeddingTable(const int* ids, const int* sorted, const T* dOut, float* dTable, int n,
-                      int channels) {
+                      int channels, i64 rows) {
   int start = blockIdx.x;
   int id = ids[sorted[start]];
+  if (id < 0 || id >= rows) {
+    return;
+  }
   if (start > 0 && ids[sorted[start - 1]] == id) {
     return;
   }

@@ -156,7 +156,7 @@ KERNEL __launch_bounds__(1024)
       double hard = logSum - ((double)at - s.max), even = logSum - ((double)mean - s.max);
       loss = (float)((1.0 - smoothing) * hard + smoothing * even);
     }
-    losses[row] = inside ? loss : __int_as_float(0x7fc00000);
+    losses[row] = inside ? loss : NOT_A_NUMBER;
   }
   if (d == 0) {
     return;

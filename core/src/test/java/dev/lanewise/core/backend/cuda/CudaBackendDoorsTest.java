@@ -14,6 +14,7 @@ import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Stream;
@@ -21,6 +22,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** What goes wrong on a GPU machine has its sentence; run against the stand-in driver. */
 class CudaBackendDoorsTest {
@@ -121,7 +123,8 @@ class CudaBackendDoorsTest {
     Files.writeString(broken.resolve("libnvrtc.so.13"), "not a library");
     System.setProperty(CudaLibraries.PATH_PROPERTY, broken.toString());
     try {
-      CudaUnavailableException e = assertThrows(CudaUnavailableException.class, Nvrtc::open);
+      CudaUnavailableException e =
+          assertThrows(CudaUnavailableException.class, () -> Nvrtc.open(13));
       assertMessage(
           e, "libnvrtc.so.13", "pip install nvidia-cuda-nvrtc", "-Dlanewise.cuda.path=FOLDER");
       assertMessage(e, broken.resolve("libnvrtc.so.13").toString());
@@ -147,10 +150,108 @@ class CudaBackendDoorsTest {
       Buffer x = backend.allocate(DType.FLOAT32, 4);
       StandIn.set("launch", 719);
       CudaException e = assertThrows(CudaException.class, () -> backend.fill(x, 1));
-      assertMessage(e, "cuLaunchKernel failed with CUDA_ERROR_LAUNCH_FAILED (719)");
+      assertMessage(
+          e, "cuLaunchKernel failed with CUDA_ERROR_LAUNCH_FAILED (719)", "elements.fillElements");
       assertEquals(719, e.status());
       assertEquals("cuLaunchKernel", e.function());
       StandIn.reset();
+    }
+  }
+
+  /** The device says late that a kernel failed, and from then on refuses everything. */
+  @Test
+  void faultIsReportedAndTheContextGivenBack() {
+    long contexts = StandIn.get("contexts");
+    CudaBackend backend = open();
+    Buffer x = backend.allocate(DType.FLOAT32, 4);
+    StandIn.set("fault", 700);
+    backend.fill(x, 1);
+    assertMessage(
+        assertThrows(CudaException.class, backend::synchronize),
+        "cuStreamSynchronize failed with CUDA_ERROR_ILLEGAL_ADDRESS (700)");
+    assertThrows(CudaException.class, backend::close);
+    assertEquals(contexts, StandIn.get("contexts"));
+    backend.close();
+  }
+
+  @Test
+  void waitingFindsTheKernelThatFailed() {
+    System.setProperty(CudaProfile.WAIT_PROPERTY, "true");
+    try (CudaBackend backend = open()) {
+      Buffer x = backend.allocate(DType.FLOAT32, 4);
+      StandIn.set("fault", 700);
+      assertMessage(
+          assertThrows(CudaException.class, () -> backend.fill(x, 1)),
+          "CUDA_ERROR_ILLEGAL_ADDRESS (700)",
+          "during elements.fillElements");
+      StandIn.reset();
+    } finally {
+      System.clearProperty(CudaProfile.WAIT_PROPERTY);
+    }
+  }
+
+  @Test
+  void openingThatFailsKeepsNothing() {
+    long contexts = StandIn.get("contexts");
+    long blocks = StandIn.get("blocks");
+    StandIn.set("memory", 1 << 20);
+    assertMessage(assertThrows(InputException.class, CudaBackendDoorsTest::open), "Stand-in");
+    assertEquals(blocks, StandIn.get("blocks"));
+    assertEquals(contexts, StandIn.get("contexts"));
+  }
+
+  /** The stand-in compiler knows 8.0, 9.0, 10.0 and 12.0. */
+  @Test
+  void gpuNewerThanTheCompilerGetsPtx() {
+    assertEquals("-arch=sm_90", Nvrtc.open(13).target(90));
+    assertEquals("-arch=compute_100", Nvrtc.open(13).target(103));
+    StandIn.set("capability", 121);
+    try (CudaBackend backend = open()) {
+      Buffer x = backend.allocate(DType.FLOAT32, 2);
+      backend.fill(x, 3);
+      float[] values = new float[2];
+      backend.download(x, MemorySegment.ofArray(values));
+      assertArrayEquals(new float[] {3, 3}, values);
+    }
+  }
+
+  @Test
+  void librariesOfTheDriversVersionComeFirst(@TempDir Path folder) throws IOException {
+    for (String version : List.of("12", "13")) {
+      Files.copy(
+          StandIn.folder().resolve("libnvrtc.so.13"), folder.resolve("libnvrtc.so." + version));
+    }
+    System.setProperty(CudaLibraries.PATH_PROPERTY, folder.toString());
+    try {
+      assertEquals(folder.resolve("libnvrtc.so.12").toString(), Nvrtc.open(12).path());
+      assertEquals(folder.resolve("libnvrtc.so.13").toString(), Nvrtc.open(13).path());
+    } finally {
+      StandIn.use();
+    }
+  }
+
+  @Test
+  void idsOutsideATableReadAndWriteNothing() {
+    try (CudaBackend backend = open()) {
+      Buffer ids = backend.allocate(DType.INT32, 3);
+      backend.upload(MemorySegment.ofArray(new int[] {1, -1, 1 << 30}), ids);
+      Buffer table = backend.allocate(DType.FLOAT32, 4);
+      backend.upload(MemorySegment.ofArray(new float[] {1, 2, 3, 4}), table);
+      Buffer out = backend.allocate(DType.FLOAT32, 6);
+      float[] values = new float[6];
+      float nan = Float.NaN;
+      backend.embedding(ids, table, null, 0, out, 1, 3, 2);
+      backend.download(out, MemorySegment.ofArray(values));
+      assertArrayEquals(new float[] {3, 4, nan, nan, nan, nan}, values);
+      backend.fill(out, 1);
+      backend.embeddingBackward(ids, out, table, null, 0, 1, 3, 2);
+      Buffer gathered = backend.allocate(DType.FLOAT32, 3);
+      backend.gather(out, ids, gathered, 3, 2);
+      backend.gatherBackward(ids, gathered, out, 3, 2);
+      backend.download(table, MemorySegment.ofArray(values).asSlice(0, 16));
+      assertArrayEquals(new float[] {1, 2, 4, 5}, Arrays.copyOf(values, 4));
+      backend.download(gathered, MemorySegment.ofArray(values).asSlice(0, 12));
+      assertArrayEquals(new float[] {1, nan, nan}, Arrays.copyOf(values, 3));
     }
   }
 
@@ -260,7 +361,7 @@ class CudaBackendDoorsTest {
 
   @Test
   void sourceThatDoesNotCompileShowsTheLog() {
-    Nvrtc nvrtc = Nvrtc.open();
+    Nvrtc nvrtc = Nvrtc.open(13);
     CudaException e =
         assertThrows(
             CudaException.class,

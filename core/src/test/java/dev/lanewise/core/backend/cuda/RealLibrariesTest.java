@@ -25,7 +25,7 @@ class RealLibrariesTest {
 
   @Test
   void everyKernelCompilesForEveryTarget() {
-    Nvrtc nvrtc = Nvrtc.open();
+    Nvrtc nvrtc = Nvrtc.open(13);
     assertTrue(nvrtc.path().startsWith(RealLibraries.folder().toString()), nvrtc.path());
     List<String> architectures = List.of("sm_80", "sm_90", "sm_100", "sm_120");
     for (int i = 0; i < KernelVariant.ALL.size(); i++) {
@@ -47,8 +47,19 @@ class RealLibrariesTest {
   }
 
   @Test
+  void gpuNewerThanTheCompilerGetsPtx() {
+    Nvrtc nvrtc = Nvrtc.open(13);
+    assertEquals("-arch=sm_90", nvrtc.target(90));
+    String target = nvrtc.target(999);
+    byte[] ptx = nvrtc.compile(KernelCompiler.source("norm"), "norm.cu", List.of(target));
+    String text = new String(ptx, java.nio.charset.StandardCharsets.US_ASCII);
+    assertTrue(text.contains(".target " + target.replace("-arch=compute_", "sm_")), target);
+    assertEquals(0, ptx[ptx.length - 1]);
+  }
+
+  @Test
   void compileErrorCarriesTheLog() {
-    Nvrtc nvrtc = Nvrtc.open();
+    Nvrtc nvrtc = Nvrtc.open(13);
     CudaException e =
         assertThrows(
             CudaException.class,
@@ -63,7 +74,7 @@ class RealLibrariesTest {
 
   @Test
   void descriptorAttributesHaveTheSizesThatAreSet() {
-    CublasLt library = CublasLt.open();
+    CublasLt library = CublasLt.open(13);
     long description = library.matmulDescCreate(CublasLt.COMPUTE_32F);
     Map.of(
             CublasLt.MATMUL_TRANSPOSE_A, 4L,
@@ -96,6 +107,6 @@ class RealLibrariesTest {
 
   @Test
   void cublasHasEveryFunction() {
-    assertTrue(Cublas.open().path().contains("libcublas.so"));
+    assertTrue(Cublas.open(13).path().contains("libcublas.so"));
   }
 }

@@ -117,7 +117,9 @@ public final class StandIn {
     }
   }
 
-  /** Changes what the stand-in driver pretends: devices, init, memory, capability, launch. */
+  /**
+   * Changes what the stand-in driver pretends: devices, init, memory, capability, launch, fault.
+   */
   public static void set(String what, long value) {
     try (Arena arena = Arena.ofConfined()) {
       SymbolLookup driver =
@@ -133,7 +135,8 @@ public final class StandIn {
   }
 
   /**
-   * What the stand-in driver counts: blocks, launches, allocations, uploaded, downloaded, waits.
+   * What the stand-in driver counts: blocks, launches, allocations, uploaded, downloaded, waits,
+   * contexts.
    */
   static long get(String what) {
     try (Arena arena = Arena.ofConfined()) {
@@ -157,5 +160,6 @@ public final class StandIn {
     set("memory", 2L << 30);
     set("capability", 90);
     set("launch", 0);
+    set("fault", 0);
   }
 }
