@@ -1,5 +1,6 @@
 package dev.lanewise.core.cli;
 
+import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import java.io.IOException;
@@ -130,6 +131,9 @@ public final class Main {
       case FileSystemException e when e.getFile() != null ->
           e.getFile() + ": " + Failures.describe(e) + ".";
       case IOException e -> "Input or output failed: " + Failures.describe(e) + ".";
+      case CudaException e ->
+          "The GPU failed: %s. A run goes on from its newest checkpoint with --resume; --device cpu computes without the GPU."
+              .formatted(e.getMessage());
       case OutOfMemoryError e ->
           "Out of memory (%s): try a smaller model, batch or context.".formatted(e.getMessage());
       default ->

@@ -9,11 +9,18 @@ import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.backend.cuda.StandIn;
 import dev.lanewise.core.base.InputException;
 import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.io.PrintStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import picocli.CommandLine;
 
 /** A GPU is taken where it works, and passed over with a sentence where it does not. */
@@ -67,6 +74,33 @@ class DevicesTest {
     assertEquals(2, lines.length);
     assertTrue(lines[0].contains("compute capability 7.5"), lines[0]);
     assertTrue(lines[1].contains("CUDA_ERROR_LAUNCH_FAILED"), lines[1]);
+  }
+
+  @Test
+  void aGpuThatFailsIsNamedWithWhatToDo(@TempDir Path folder) throws IOException {
+    Path text = folder.resolve("text.txt");
+    Files.writeString(text, "the quick brown fox jumps over the lazy dog\n".repeat(40));
+    StandIn.set("launch", 700);
+    StringWriter printed = new StringWriter();
+    int code =
+        Main.run(
+            List.of(new TrainCommand()),
+            new PrintWriter(printed),
+            new PrintWriter(printed),
+            "train",
+            "--device=cuda",
+            "--data=" + text,
+            "--tokenizer=chars",
+            "--model=nano",
+            "--context=16",
+            "--batch=2",
+            "--steps=2",
+            "--out=" + folder.resolve("run"));
+    assertEquals(1, code);
+    String error = printed.toString();
+    assertTrue(error.contains("The GPU failed: cuLaunchKernel"), error);
+    assertTrue(error.contains("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), error);
+    assertTrue(error.contains("--resume"), error);
   }
 
   @Test

@@ -80,6 +80,7 @@ public final class CudaBackend implements Backend {
   private final CudaMatmul matmul;
   private final Launcher launcher;
   private final long chunkBytes;
+  private final int l2Bytes;
   private final Map<String, CudaModule> modules = new HashMap<>();
   private final CudaModule elements;
   private final CudaModule optimizer;
@@ -190,7 +191,8 @@ public final class CudaBackend implements Backend {
       throw releases.after(e);
     }
     long total = driver.deviceTotalMem(device);
-    chunkBytes = Math.min(1L << 30, total / 32);
+    chunkBytes = Math.min(2L << 30, total / 32);
+    l2Bytes = driver.deviceAttribute(Driver.L2_CACHE_BYTES, device);
     description =
         String.format(
             Locale.ROOT,
@@ -615,6 +617,8 @@ public final class CudaBackend implements Backend {
     if (table0 != null && tokens > 0) {
       int n = Math.toIntExact(tokens);
       long sorted = sortById(ids0, n, Math.toIntExact(table0.length() / channels), from.type());
+      boolean vectors = vectors(from.type(), channels, from, table0);
+      int width = 128 * (vectors ? vectorSize(from.type()) : 1);
       launcher
           .of(layers.kernel(from.type(), "embeddingTable"))
           .arg(ids0)
@@ -624,7 +628,8 @@ public final class CudaBackend implements Backend {
           .arg(n)
           .arg(channels)
           .arg(table0.length() / channels)
-          .run(n, (channels + 127) / 128, 1, 128, 0);
+          .arg(vectors)
+          .run(n, (channels + width - 1) / width, 1, 128, 0);
     }
   }
 
@@ -1008,9 +1013,10 @@ public final class CudaBackend implements Backend {
         .arg(heads)
         .arg(scale);
     if (fast) {
-      int rows = headSize == 64 ? 128 : 64;
-      int shared = Math.max(4 * 64, rows) * headSize * 2;
-      launcher.run((long) batch * heads, (time + rows - 1) / rows, 1, 128, shared);
+      int rows = ownRows(headSize, mask);
+      launcher
+          .arg(headGroup(time, headSize))
+          .run((time + rows - 1L) / rows * batch * heads, 1, 1, 128, 4 * 64 * headSize * 2);
     } else {
       int shared = plainShared(headSize, 1);
       launcher.run((time + 7) / 8, (long) batch * heads, 1, 256, shared);
@@ -1041,6 +1047,16 @@ public final class CudaBackend implements Backend {
       fits &= buffer.type() == DType.BFLOAT16 && buffer.address() % 16 == 0;
     }
     return fits;
+  }
+
+  /** Rows that a block of the fast kernels owns. */
+  private static int ownRows(int headSize, CudaBuffer mask) {
+    return headSize == 64 && mask == null ? 128 : 64;
+  }
+
+  /** Heads whose keys and values take a third of the L2 cache. */
+  private int headGroup(int time, int headSize) {
+    return (int) Math.max(1, l2Bytes / 3 / (4L * time * headSize));
   }
 
   /** Two tiles of 32 padded rows, and each warp's own rows. */
@@ -1100,8 +1116,11 @@ public final class CudaBackend implements Backend {
           .arg(heads)
           .arg(scale);
       if (fast) {
-        launcher.run(
-            (long) batch * heads, (time + 63) / 64, 1, 128, 6 * 64 * headSize * 2 + 4 * 256);
+        int own = ownRows(headSize, mask);
+        int shared = (2 * own + 4 * 64) * headSize * 2 + 4 * 4 * 64;
+        launcher
+            .arg(headGroup(time, headSize))
+            .run((time + own - 1L) / own * batch * heads, 1, 1, 128, shared);
       } else {
         launcher.run((time + 7) / 8, (long) batch * heads, 1, 256, plainShared(headSize, 2));
       }

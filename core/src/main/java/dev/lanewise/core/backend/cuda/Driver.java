@@ -19,7 +19,7 @@ final class Driver extends NativeLibrary {
   static final int COMPUTE_CAPABILITY_MAJOR = 75;
   static final int COMPUTE_CAPABILITY_MINOR = 76;
   static final int MULTIPROCESSOR_COUNT = 16;
-  static final int MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97;
+  static final int L2_CACHE_BYTES = 38;
 
   static final int FUNCTION_LOCAL_BYTES = 3;
   static final int FUNCTION_REGISTERS = 4;

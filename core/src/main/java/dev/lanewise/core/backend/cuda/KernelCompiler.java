@@ -119,7 +119,8 @@ final class KernelCompiler {
         xdg != null && Path.of(xdg).isAbsolute()
             ? Path.of(xdg)
             : Path.of(System.getProperty("user.home"), ".cache");
-    return root.resolve("lanewise").resolve("cubin");
+    // Where a user has no home, Java calls it "?", which would be a folder here.
+    return root.isAbsolute() ? root.resolve("lanewise").resolve("cubin") : null;
   }
 
   private static byte[] read(Path file) {

@@ -163,6 +163,27 @@ DEVICE S blockSum(S x, S* scratch) {
   return warpSum(lane < warps ? scratch[lane] : (S)0);
 }
 
+// Sum of `count` elements, in order, with 16 loads under way at a time.
+DEVICE float sumInOrder(const float* x, i64 stride, int count) {
+  float sum = 0.0f;
+  int i = 0;
+  for (; i + 16 <= count; i += 16) {
+    float v[16];
+#pragma unroll
+    for (int j = 0; j < 16; j++) {
+      v[j] = x[(i + j) * stride];
+    }
+#pragma unroll
+    for (int j = 0; j < 16; j++) {
+      sum += v[j];
+    }
+  }
+  for (; i < count; i++) {
+    sum += x[i * stride];
+  }
+  return sum;
+}
+
 // GELU in its tanh form and its derivative; y = x * sigmoid(2u).
 #define GELU_SCALE 0.7978845608028654f
 #define GELU_CUBIC 0.044715f

@@ -104,10 +104,47 @@ KERNEL sortScatter(const int* ids, const int* order, int shift, int* counts, int
   }
 }
 
+// Adds rows sorted[start .. last - 1] of x, n columns from c on, to a row, in order; several loads
+// are under way at a time, since a frequent token has thousands of rows.
+template <int n>
+DEVICE void addRows(float* to, const int* sorted, int start, int last, const T* x, int channels,
+                    int c) {
+  float sum[n];
+#pragma unroll
+  for (int k = 0; k < n; k++) {
+    sum[k] = 0.0f;
+  }
+  const int STEP = 8;
+  for (int i = start; i < last; i += STEP) {
+    Vector<T> v[STEP];
+#pragma unroll
+    for (int j = 0; j < STEP; j++) {
+      const T* from = x + (i64)sorted[min(i + j, last - 1)] * channels + c;
+      if (n == 1) {
+        v[j].v[0] = toFloat(*from);
+      } else {
+        load(v[j], from);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < STEP; j++) {
+#pragma unroll
+      for (int k = 0; k < n; k++) {
+        sum[k] += i + j < last ? v[j].v[k] : 0.0f;
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < n; k++) {
+    to[c + k] += sum[k];
+  }
+}
+
 // The block whose sorted token starts a run of equal ids adds the whole run to its row; grid.y
-// splits the channels.
-KERNEL embeddingTable(const int* ids, const int* sorted, const T* dOut, float* dTable, int n,
-                      int channels, i64 rows) {
+// splits the channels, of which a thread takes a vector where the caller finds rows aligned.
+KERNEL __launch_bounds__(128, 8)
+    embeddingTable(const int* ids, const int* sorted, const T* dOut, float* dTable, int n,
+                   int channels, i64 rows, int vectors) {
   int start = blockIdx.x;
   int id = ids[sorted[start]];
   if (id < 0 || id >= rows) {
@@ -116,7 +153,7 @@ KERNEL embeddingTable(const int* ids, const int* sorted, const T* dOut, float* d
   if (start > 0 && ids[sorted[start - 1]] == id) {
     return;
   }
-  int c = blockIdx.y * blockDim.x + threadIdx.x;
+  int c = (blockIdx.y * blockDim.x + threadIdx.x) * (vectors ? VECTOR_SIZE : 1);
   if (c >= channels) {
     return;
   }
@@ -134,12 +171,12 @@ KERNEL embeddingTable(const int* ids, const int* sorted, const T* dOut, float* d
     }
     last++;
   }
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int i = start; i < last; i++) {
-    sum += toFloat(dOut[(i64)sorted[i] * channels + c]);
+  float* to = dTable + (i64)id * channels;
+  if (vectors) {
+    addRows<VECTOR_SIZE>(to, sorted, start, last, dOut, channels, c);
+  } else {
+    addRows<1>(to, sorted, start, last, dOut, channels, c);
   }
-  dTable[(i64)id * channels + c] += sum;
 }
 
 // partial[chunk][cols] = column sums of 512 rows. A block of 8 warps takes 32 vectors of columns.
@@ -196,16 +233,13 @@ KERNEL __launch_bounds__(256)
 }
 
 // out += or = the sum of the chunks; out is float or T.
-KERNEL columnSumsReduce(const float* partial, int chunks, void* out, int outIsFloat, int accumulate,
-                        int cols) {
+KERNEL __launch_bounds__(256) columnSumsReduce(const float* partial, int chunks, void* out,
+                                               int outIsFloat, int accumulate, int cols) {
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= cols) {
     return;
   }
-  float sum = 0.0f;
-  for (int i = 0; i < chunks; i++) {
-    sum += partial[(i64)i * cols + c];
-  }
+  float sum = sumInOrder(partial + c, cols, chunks);
   if (outIsFloat) {
     float* to = (float*)out + c;
     *to = accumulate ? *to + sum : sum;

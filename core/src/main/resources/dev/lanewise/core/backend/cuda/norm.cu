@@ -232,8 +232,8 @@ KERNEL __launch_bounds__(256)
 #endif
 
 // Adds the blocks' parts to dWeight and dBias, either of which may be null.
-KERNEL layerNormReduce(const float* partial, int blocks, float* dWeight, float* dBias,
-                       int channels) {
+KERNEL __launch_bounds__(256) layerNormReduce(const float* partial, int blocks, float* dWeight,
+                                              float* dBias, int channels) {
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= 2 * channels) {
     return;
@@ -242,9 +242,5 @@ KERNEL layerNormReduce(const float* partial, int blocks, float* dWeight, float* 
   if (to == 0) {
     return;
   }
-  float sum = 0.0f;
-  for (int b = 0; b < blocks; b++) {
-    sum += partial[(i64)b * 2 * channels + c];
-  }
-  to[c < channels ? c : c - channels] += sum;
+  to[c < channels ? c : c - channels] += sumInOrder(partial + c, (i64)2 * channels, blocks);
 }

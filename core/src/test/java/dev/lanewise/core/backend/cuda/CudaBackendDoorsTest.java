@@ -10,10 +10,13 @@ import dev.lanewise.core.backend.Activation;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.random.TorchGenerator;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
@@ -255,6 +258,47 @@ class CudaBackendDoorsTest {
     }
   }
 
+  /** With little memory, three chunks of logits: the same loss and gradients as in one. */
+  @Test
+  void headInChunks() {
+    int rows = 2500;
+    int channels = 8;
+    int vocab = 1000;
+    List<float[]> results = new ArrayList<>();
+    for (long memory : new long[] {2L << 30, 160L << 20}) {
+      StandIn.set("memory", memory);
+      try (CudaBackend backend = open()) {
+        TorchGenerator generator = new TorchGenerator(7);
+        Buffer x = backend.allocate(DType.FLOAT32, rows * channels);
+        Buffer weight = backend.allocate(DType.FLOAT32, vocab * channels);
+        for (Buffer buffer : List.of(x, weight)) {
+          MemorySegment values = Arena.ofAuto().allocate(buffer.byteSize(), 64);
+          generator.normal(values, 0, 1);
+          backend.upload(values, buffer);
+        }
+        int[] ids = new int[rows];
+        generator.randint(ids, 0, vocab);
+        Buffer targets = backend.allocate(DType.INT32, rows);
+        backend.upload(MemorySegment.ofArray(ids), targets);
+        Buffer loss = backend.allocate(DType.FLOAT32, 1);
+        Buffer dx = backend.allocate(DType.FLOAT32, rows * channels);
+        Buffer dWeight = backend.allocate(DType.FLOAT32, vocab * channels);
+        long launches = StandIn.get("launches");
+        backend.linearCrossEntropy(
+            x, weight, targets, -1, loss, dx, dWeight, false, 1, rows, channels, vocab);
+        assertEquals(memory > 1L << 30 ? 3 : 5, StandIn.get("launches") - launches);
+        for (Buffer buffer : List.of(loss, dx, dWeight)) {
+          float[] values = new float[(int) buffer.length()];
+          backend.download(buffer, MemorySegment.ofArray(values));
+          results.add(values);
+        }
+      }
+    }
+    for (int i = 0; i < 3; i++) {
+      assertArrayEquals(results.get(i), results.get(i + 3), i == 0 ? 0 : 1e-6f);
+    }
+  }
+
   @Test
   void buffersAreChecked() {
     try (CudaBackend backend = open();
@@ -357,6 +401,23 @@ class CudaBackendDoorsTest {
       backend.fill(backend.allocate(DType.FLOAT32, 3), 1);
     }
     assertTrue(Files.size(files.getFirst()) >= 4);
+  }
+
+  @Test
+  void withoutAPlaceForTheCacheKernelsAreCompiledAnyway(@TempDir Path folder) throws IOException {
+    Path file = Files.writeString(folder.resolve("file"), "");
+    String home = System.getProperty("user.home");
+    try {
+      System.setProperty(KernelCompiler.CACHE_PROPERTY, file.resolve("cubin").toString());
+      assertTrue(new KernelCompiler(Nvrtc.open(13), 90).compile("optimizer", List.of()).length > 0);
+      System.clearProperty(KernelCompiler.CACHE_PROPERTY);
+      System.setProperty("user.home", "?");
+      assertTrue(new KernelCompiler(Nvrtc.open(13), 90).compile("optimizer", List.of()).length > 0);
+      assertTrue(System.getenv("XDG_CACHE_HOME") != null || Files.notExists(Path.of("?")));
+    } finally {
+      System.setProperty("user.home", home);
+      StandIn.use();
+    }
   }
 
   @Test

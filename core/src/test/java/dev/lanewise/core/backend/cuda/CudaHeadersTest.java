@@ -51,6 +51,7 @@ class CudaHeadersTest {
     expected.put(
         "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR", (long) Driver.COMPUTE_CAPABILITY_MINOR);
     expected.put("CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", (long) Driver.MULTIPROCESSOR_COUNT);
+    expected.put("CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE", (long) Driver.L2_CACHE_BYTES);
     expected.put("CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES", (long) Driver.FUNCTION_LOCAL_BYTES);
     expected.put("CU_FUNC_ATTRIBUTE_NUM_REGS", (long) Driver.FUNCTION_REGISTERS);
     expected.put(
