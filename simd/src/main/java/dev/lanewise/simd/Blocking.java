@@ -54,28 +54,36 @@ final class Blocking {
     return (int) Math.min(panels, panels(n)) * COLS;
   }
 
-  /** How many panels of B a task takes. */
-  static int panelsPerTask(int n, int depth, int threads) {
-    long most = Math.max(1, PRIVATE_BYTES / (4L * Math.max(1, depth) * COLS));
-    return share(panels(n), most, threads);
+  /** Into how many tasks the panels of B are cut. */
+  static int columnTasks(int n, int depth, int threads) {
+    return tasks(panels(n), PRIVATE_BYTES / (4L * Math.max(1, depth) * COLS), threads);
   }
 
-  /** How many columns of C a task takes with few rows of A, in whole vectors. */
-  static int colsPerTask(int n, long most, int threads) {
-    return share(ceil(n, LANES), Math.max(1, most / LANES), threads) * LANES;
+  /** Into how many tasks C's columns are cut with few rows of A, in whole vectors. */
+  static int skinnyTasks(int n, long mostCols, int threads) {
+    return tasks(ceil(n, LANES), mostCols / LANES, threads);
   }
 
-  /** How many rows of A a task takes, in whole tiles. */
-  static int rowsPerTask(int m, int depth, int threads) {
+  /** Into how many tasks the rows of A are cut, in whole tiles. */
+  static int rowTasks(int m, int depth, int threads) {
     long most = Math.max(4, PRIVATE_BYTES / (4L * Math.max(1, depth) * ROWS));
-    return share(ceil(m, ROWS), most, threads) * ROWS;
+    return tasks(ceil(m, ROWS), most, threads);
   }
 
   /** Cuts pieces into tasks of at most {@code most}, a multiple of the threads if it can be. */
-  private static int share(int pieces, long most, int threads) {
-    long tasks = (pieces + most - 1) / most;
-    tasks = (tasks + threads - 1) / threads * threads;
-    return (int) Math.max(1, (pieces + tasks - 1) / tasks);
+  private static int tasks(int pieces, long most, int threads) {
+    long tasks = (pieces + Math.max(1, most) - 1) / Math.max(1, most);
+    return (int) Math.min(pieces, (tasks + threads - 1) / threads * threads);
+  }
+
+  /**
+   * Where a task begins, so that all have the same number of pieces but for one.
+   *
+   * @param lines rows or columns, cut into pieces of {@code piece} and a last one that may have
+   *     less
+   */
+  static int start(int task, int tasks, int lines, int piece) {
+    return (int) Math.min(lines, (long) ceil(lines, piece) * task / tasks * piece);
   }
 
   /** Whether tasks of whole panels keep the threads about as busy as tasks of rows would. */

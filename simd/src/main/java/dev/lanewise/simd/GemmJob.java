@@ -18,7 +18,7 @@ final class GemmJob implements Workers.Task {
   private static final long SMALL = 1 << 18;
 
   /** Interpreted, products of so many multiplications take longer than compiling the kernels. */
-  private static final long LARGE = 1 << 24;
+  private static final long LARGE = 1 << 22;
 
   /** Up to so many rows, packing B costs more than it brings. */
   private static final int DIRECT_ROWS = 2 * MicroKernel.ROWS;
@@ -68,7 +68,7 @@ final class GemmJob implements Workers.Task {
   private Phase phase;
   private int blocks;
   private int blockDepth;
-  private int perTask;
+  private int tasks;
   private boolean packsA;
   private int block;
   private MemorySegment shared;
@@ -107,19 +107,19 @@ final class GemmJob implements Workers.Task {
     blocks = Math.max(1, Blocking.blocks(k));
     blockDepth = Blocking.depth(k);
     if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
-      perTask = Blocking.colsPerTask(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
+      tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
       try (Scratch scratch = Scratch.take(4L * m * k + 64)) {
         shared = scratch.segment;
         copyA();
-        run(Phase.DOTS, tasks(n), threads);
+        run(Phase.DOTS, tasks, threads);
       }
       return;
     }
     boolean scalesA = packed != null && alpha != 1;
     if (!aTransposed && !scalesA && Blocking.byColumns(m, n, threads)) {
       packsA = m < ROWS;
-      perTask = Blocking.panelsPerTask(n, blockDepth, threads) * COLS;
-      run(Phase.OWN_COLUMNS, tasks(n), threads);
+      tasks = Blocking.columnTasks(n, blockDepth, threads);
+      run(Phase.OWN_COLUMNS, tasks, threads);
     } else {
       packsA = aTransposed || scalesA || m < ROWS;
       int most = Blocking.sharedCols(n, blockDepth);
@@ -129,19 +129,14 @@ final class GemmJob implements Workers.Task {
           for (sharedFrom = 0; sharedFrom < n; sharedFrom = sharedTo) {
             sharedTo = (int) Math.min(n, (long) sharedFrom + most);
             if (packed == null) {
-              perTask = COLS;
-              run(Phase.PACK_B, tasks(sharedTo - sharedFrom), threads);
+              run(Phase.PACK_B, Blocking.panels(sharedTo - sharedFrom), threads);
             }
-            perTask = Blocking.rowsPerTask(m, depth(block), threads);
-            run(Phase.OWN_ROWS, tasks(m), threads);
+            tasks = Blocking.rowTasks(m, depth(block), threads);
+            run(Phase.OWN_ROWS, tasks, threads);
           }
         }
       }
     }
-  }
-
-  private int tasks(int lines) {
-    return (int) (((long) lines + perTask - 1) / perTask);
   }
 
   private int depth(int ofBlock) {
@@ -228,8 +223,8 @@ final class GemmJob implements Workers.Task {
   }
 
   private void ownColumns(int task) {
-    int from = task * perTask;
-    int to = (int) Math.min(n, (long) from + perTask);
+    int from = Blocking.start(task, tasks, n, COLS);
+    int to = Blocking.start(task + 1, tasks, n, COLS);
     long panelsAt = TEMP;
     long rowsAt = panelsAt + (packed == null ? 4L * (to - from + COLS) * blockDepth : 0);
     try (Scratch own = Scratch.take(rowsAt + (packsA ? packedRowsBytes(m) : 0))) {
@@ -290,8 +285,8 @@ final class GemmJob implements Workers.Task {
 
   /** Few rows of A and B transposed: every element of C is the product of two stored rows. */
   private void dots(int task) {
-    int from = task * perTask;
-    int to = (int) Math.min(n, (long) from + perTask);
+    int from = Blocking.start(task, tasks, n, Machine.LANES);
+    int to = Blocking.start(task + 1, tasks, n, Machine.LANES);
     try (Scratch own = Scratch.take(SkinnyKernel.TEMP)) {
       MemorySegment mine = own.segment;
       for (int col = from; col < to; col += Machine.LANES) {
@@ -318,8 +313,8 @@ final class GemmJob implements Workers.Task {
   }
 
   private void ownRows(int task) {
-    int from = task * perTask;
-    int to = (int) Math.min(m, (long) from + perTask);
+    int from = Blocking.start(task, tasks, m, ROWS);
+    int to = Blocking.start(task + 1, tasks, m, ROWS);
     int depth = depth(block);
     try (Scratch own = Scratch.take(TEMP + (packsA ? packedRowsBytes(to - from) : 0))) {
       MemorySegment mine = own.segment;
