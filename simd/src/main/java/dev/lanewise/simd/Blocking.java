@@ -11,6 +11,9 @@ final class Blocking {
   /** Bytes of panels or rows that a task keeps in its core's second-level cache. */
   private static final long PRIVATE_BYTES = 300 << 10;
 
+  /** Bytes of shared panels that a task multiplies with some rows at a time. */
+  private static final long GROUP_BYTES = 400 << 10;
+
   /** Bytes of packed panels that all tasks share, in the last-level cache. */
   private static final long SHARED_BYTES = 6 << 20;
 
@@ -52,6 +55,14 @@ final class Blocking {
   static int sharedCols(int n, int depth) {
     long panels = Math.max(1, SHARED_BYTES / (4L * Math.max(1, depth) * COLS));
     return (int) Math.min(panels, panels(n)) * COLS;
+  }
+
+  /**
+   * Columns of B's shared panels that a task multiplies with some rows before it takes the next
+   * ones. C is then met in runs of neighbouring lines, which the processor fetches ahead.
+   */
+  static int groupCols(int depth) {
+    return (int) Math.max(1, GROUP_BYTES / (4L * Math.max(1, depth) * COLS)) * COLS;
   }
 
   /** Into how many tasks the panels of B are cut. */

@@ -329,16 +329,19 @@ final class GemmJob implements Workers.Task {
       }
       MemorySegment panels = packed == null ? shared : packed.segment;
       long panelAt = packed == null ? 0 : packed.panel(block, sharedFrom);
-      int width;
-      for (int col = sharedFrom; col < sharedTo; col += width) {
-        width = Blocking.panelCols(col, n);
+      int group = Blocking.groupCols(depth);
+      for (int first = sharedFrom; first < sharedTo; first += group) {
+        int end = (int) Math.min(sharedTo, (long) first + group);
         for (int i = from; i < to; i += ROWS) {
           int start = packsA ? i : Math.min(i, m - ROWS);
           long tileAt = rowAt + (start - from) * aRow;
-          tile(width, rows, tileAt, aRow, panels, panelAt, 0, block, i, to, i - start, col, mine);
+          for (int col = first; col < end; col += COLS) {
+            int width = Blocking.panelCols(col, n);
+            long at = panelAt + 4L * (col - sharedFrom) * depth;
+            tile(width, rows, tileAt, aRow, panels, at, 0, block, i, to, i - start, col, mine);
+          }
         }
-        finish(block, from, to - from, col, Math.min(width, n - col), mine);
-        panelAt += 4L * width * depth;
+        finish(block, from, to - from, first, end - first, mine);
       }
     }
   }
