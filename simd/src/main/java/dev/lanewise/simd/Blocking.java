@@ -8,11 +8,13 @@ final class Blocking {
   /** The most columns of A that are multiplied before C is touched again. */
   private static final int MAX_DEPTH = 1024;
 
-  /** Bytes of panels or rows that a task keeps in its core's second-level cache. */
-  private static final long PRIVATE_BYTES = 300 << 10;
+  /** Bytes of rows that a task keeps in its core's second-level cache. */
+  private static final long ROWS_BYTES = 300 << 10;
 
-  /** Bytes of shared panels that a task multiplies with some rows at a time. */
-  private static final long GROUP_BYTES = 400 << 10;
+  /**
+   * Bytes of panels that a task keeps there: two of GPT-2's, so that an epilogue meets long rows.
+   */
+  private static final long PANELS_BYTES = 400 << 10;
 
   /** Bytes of packed panels that all tasks share, in the last-level cache. */
   private static final long SHARED_BYTES = 6 << 20;
@@ -62,12 +64,12 @@ final class Blocking {
    * ones. C is then met in runs of neighbouring lines, which the processor fetches ahead.
    */
   static int groupCols(int depth) {
-    return (int) Math.max(1, GROUP_BYTES / (4L * Math.max(1, depth) * COLS)) * COLS;
+    return (int) Math.max(1, PANELS_BYTES / (4L * Math.max(1, depth) * COLS)) * COLS;
   }
 
   /** Into how many tasks the panels of B are cut. */
   static int columnTasks(int n, int depth, int threads) {
-    return tasks(panels(n), PRIVATE_BYTES / (4L * Math.max(1, depth) * COLS), threads);
+    return tasks(panels(n), PANELS_BYTES / (4L * Math.max(1, depth) * COLS), threads);
   }
 
   /** Into how many tasks C's columns are cut with few rows of A, in whole vectors. */
@@ -77,7 +79,7 @@ final class Blocking {
 
   /** Into how many tasks the rows of A are cut, in whole tiles. */
   static int rowTasks(int m, int depth, int threads) {
-    long most = Math.max(4, PRIVATE_BYTES / (4L * Math.max(1, depth) * ROWS));
+    long most = Math.max(4, ROWS_BYTES / (4L * Math.max(1, depth) * ROWS));
     return tasks(ceil(m, ROWS), most, threads);
   }
 
