@@ -341,6 +341,7 @@ public final class GpuMain {
               epilogue,
               batch,
               rate));
+      writeSpeed(folder, runs, List.of());
       if (rate > bestRate) {
         bestRate = rate;
         best = epilogue;
@@ -377,6 +378,11 @@ public final class GpuMain {
             entry.name());
       }
     }
+    writeSpeed(folder, runs, kernels);
+  }
+
+  private static void writeSpeed(Path folder, List<String> runs, List<String> kernels)
+      throws IOException {
     Files.writeString(
         folder.resolve("speed.json"),
         "{\"runs\": ["

@@ -439,12 +439,6 @@ public interface Backend extends AutoCloseable {
       long step,
       Buffer clip);
 
-  /**
-   * Tells the backend that parameters were changed by other means than {@link #adamW}, so that
-   * copies of them in other forms are made anew.
-   */
-  void parametersChanged();
-
   /** Frees everything; the backend can't be used any more. */
   @Override
   void close();

@@ -133,9 +133,6 @@ public final class CpuBackend implements Backend {
   @Override
   public void synchronize() {}
 
-  @Override
-  public void parametersChanged() {}
-
   // Fused layers
   // -----------------------------------------------------------------------------------
 

@@ -240,9 +240,6 @@ public final class Tensor {
   public Tensor upload(MemorySegment values) {
     tape.backend().upload(values, data());
     version++;
-    if (op == null) {
-      tape.backend().parametersChanged();
-    }
     return this;
   }
 
@@ -266,7 +263,6 @@ public final class Tensor {
     requireSame(other);
     tape.backend().scale(other.data(), alpha, data(), true);
     version++;
-    tape.backend().parametersChanged();
     return this;
   }
 

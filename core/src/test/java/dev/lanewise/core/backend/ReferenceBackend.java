@@ -893,9 +893,6 @@ public final class ReferenceBackend implements Backend {
   }
 
   @Override
-  public void parametersChanged() {}
-
-  @Override
   public void close() {
     arenas.values().forEach(Arena::close);
     arenas.clear();

@@ -546,12 +546,6 @@ public final class CudaBackend implements Backend {
     return allocation.copy() + weight.byteOffset / 2;
   }
 
-  @Override
-  public void parametersChanged() {
-    enter();
-    memory.copiesStale();
-  }
-
   // Fused layers ---------------------------------------------------------------------------------
 
   @Override
@@ -1503,7 +1497,11 @@ public final class CudaBackend implements Backend {
   @Override
   public void scale(Buffer x, float alpha, Buffer y, boolean accumulate) {
     enter();
-    affine(x, alpha, 0, y, accumulate);
+    if (alpha == 1 && !accumulate && x != null && y != null && x.length() == y.length()) {
+      copy(x, y);
+    } else {
+      affine(x, alpha, 0, y, accumulate);
+    }
   }
 
   @Override

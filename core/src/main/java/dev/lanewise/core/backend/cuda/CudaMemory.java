@@ -118,13 +118,6 @@ final class CudaMemory {
     }
   }
 
-  /** Marks every bfloat16 copy as out of date. */
-  void copiesStale() {
-    for (Allocation allocation : allocations) {
-      allocation.copyFresh = false;
-    }
-  }
-
   private long allocateBytes(long bytes, String what) {
     try {
       return driver.memAlloc(bytes);
