@@ -104,6 +104,19 @@ final class Blocking {
     return busy(panels(n), threads) >= Math.min(0.8, busy(ceil(m, 4 * ROWS), threads));
   }
 
+  /**
+   * Whether a transposed A is packed for all tasks, which then own columns. A must be the smaller,
+   * and its packed rows whole vectors, since packing overruns others.
+   */
+  static boolean sharesRows(int m, int n, int k, int threads) {
+    int depth = depth(k);
+    return m <= n
+        && k % LANES == 0
+        && depth % LANES == 0
+        && 4L * m * depth <= SHARED_BYTES
+        && byColumns(m, n, threads);
+  }
+
   /** The part of their time that threads work which share a number of equal tasks. */
   private static double busy(int tasks, int threads) {
     return tasks / (double) ((long) ceil(tasks, threads) * threads);

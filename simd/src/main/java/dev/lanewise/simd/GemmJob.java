@@ -9,9 +9,10 @@ import java.lang.foreign.ValueLayout;
  *
  * <p>The kernel reads rows of A where they lie and needs panels of B packed. As a rule a task owns
  * some columns of C: it packs their panels of B, a block of the depth at a time, into its core's
- * second-level cache and runs all rows of A past them, with no need to wait for any other task. If
- * A is transposed, or C too narrow, all threads first pack a part of B together, and then a task
- * owns some rows. An element of C is summed in the same order either way.
+ * second-level cache and runs all rows of A past them, with no need to wait for any other task. A
+ * transposed A that is the smaller operand is packed by all threads together before. If it is the
+ * larger, or C too narrow, they pack a part of B together, and then a task owns some rows. An
+ * element of C is summed in the same order in any case.
  */
 final class GemmJob implements Workers.Task {
   /** Products of fewer multiplications run on the calling thread. */
@@ -36,6 +37,7 @@ final class GemmJob implements Workers.Task {
 
   private enum Phase {
     OWN_COLUMNS,
+    PACK_A,
     PACK_B,
     OWN_ROWS,
     DOTS,
@@ -70,6 +72,8 @@ final class GemmJob implements Workers.Task {
   private int blockDepth;
   private int tasks;
   private boolean packsA;
+  private int firstBlock;
+  private int endBlock;
   private int block;
   private MemorySegment shared;
   private int sharedFrom;
@@ -118,8 +122,17 @@ final class GemmJob implements Workers.Task {
     boolean scalesA = packed != null && alpha != 1;
     if (!aTransposed && !scalesA && Blocking.byColumns(m, n, threads)) {
       packsA = m < ROWS;
-      tasks = Blocking.columnTasks(n, blockDepth, threads);
-      run(Phase.OWN_COLUMNS, tasks, threads);
+      multiplyColumns(0, blocks, threads);
+    } else if (aTransposed && packed == null && Blocking.sharesRows(m, n, k, threads)) {
+      packsA = false;
+      try (Scratch scratch = Scratch.take(packedRowsBytes(m))) {
+        shared = scratch.segment;
+        for (block = 0; block < blocks; block++) {
+          tasks = Blocking.rowTasks(m, depth(block), threads);
+          run(Phase.PACK_A, tasks, threads);
+          multiplyColumns(block, block + 1, threads);
+        }
+      }
     } else {
       packsA = aTransposed || scalesA || m < ROWS;
       int most = Blocking.sharedCols(n, blockDepth);
@@ -137,6 +150,13 @@ final class GemmJob implements Workers.Task {
         }
       }
     }
+  }
+
+  private void multiplyColumns(int from, int to, int threads) {
+    firstBlock = from;
+    endBlock = to;
+    tasks = Blocking.columnTasks(n, blockDepth, threads);
+    run(Phase.OWN_COLUMNS, tasks, threads);
   }
 
   private int depth(int ofBlock) {
@@ -183,6 +203,11 @@ final class GemmJob implements Workers.Task {
   public void run(int task) {
     switch (phase) {
       case OWN_COLUMNS -> ownColumns(task);
+      case PACK_A -> {
+        int from = Blocking.start(task, tasks, m, ROWS);
+        int to = Blocking.start(task + 1, tasks, m, ROWS);
+        packA(block, from, to, shared, 4L * from * depth(block));
+      }
       case PACK_B -> {
         int from = sharedFrom + task * COLS;
         packB(block, from, (int) Math.min(sharedTo, (long) from + COLS), shared, sharedAt(from));
@@ -231,7 +256,7 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine = own.segment;
       boolean isDirect = packed == null && readsDirectly(to - from);
       boolean isApart = isDirect && !liesPacked(to - from);
-      for (int kb = 0; kb < blocks; kb++) {
+      for (int kb = firstBlock; kb < endBlock; kb++) {
         int depth = depth(kb);
         MemorySegment panels = packed != null ? packed.segment : isDirect ? b : mine;
         long at = panelsAt;
@@ -250,10 +275,14 @@ final class GemmJob implements Workers.Task {
           rows = mine;
           rowAt = rowsAt;
           aRow = 4L * depth;
+        } else if (aTransposed) {
+          rows = shared;
+          rowAt = 0;
+          aRow = 4L * depth;
         }
         for (int i = 0; i < m; i += ROWS) {
           // The last tile is moved up to end with the last row.
-          int start = packsA ? i : Math.min(i, m - ROWS);
+          int start = packsA || aTransposed ? i : Math.min(i, m - ROWS);
           long tileAt = rowAt + start * aRow;
           long panelAt = at;
           int width;
