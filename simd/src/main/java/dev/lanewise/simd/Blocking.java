@@ -55,8 +55,7 @@ final class Blocking {
 
   /** How many columns of B are packed at once for all tasks, in whole panels. */
   static int sharedCols(int n, int depth) {
-    long panels = Math.max(1, SHARED_BYTES / (4L * Math.max(1, depth) * COLS));
-    return (int) Math.min(panels, panels(n)) * COLS;
+    return (int) Math.min(panelsIn(SHARED_BYTES, depth), panels(n)) * COLS;
   }
 
   /**
@@ -64,17 +63,22 @@ final class Blocking {
    * ones. C is then met in runs of neighbouring lines, which the processor fetches ahead.
    */
   static int groupCols(int depth) {
-    return (int) Math.max(1, PANELS_BYTES / (4L * Math.max(1, depth) * COLS)) * COLS;
+    return (int) panelsIn(PANELS_BYTES, depth) * COLS;
+  }
+
+  /** Whole panels that so many bytes hold, at least one. */
+  private static long panelsIn(long bytes, int depth) {
+    return Math.max(1, bytes / (4L * Math.max(1, depth) * COLS));
   }
 
   /** Into how many tasks the panels of B are cut. */
   static int columnTasks(int n, int depth, int threads) {
-    return tasks(panels(n), PANELS_BYTES / (4L * Math.max(1, depth) * COLS), threads);
+    return tasks(panels(n), panelsIn(PANELS_BYTES, depth), threads);
   }
 
   /** Into how many tasks C's columns are cut with few rows of A, in whole vectors. */
   static int skinnyTasks(int n, long mostCols, int threads) {
-    return tasks(ceil(n, LANES), mostCols / LANES, threads);
+    return tasks(ceil(n, LANES), Math.max(1, mostCols / LANES), threads);
   }
 
   /** Into how many tasks the rows of A are cut, in whole tiles. */
@@ -85,7 +89,7 @@ final class Blocking {
 
   /** Cuts pieces into tasks of at most {@code most}, a multiple of the threads if it can be. */
   private static int tasks(int pieces, long most, int threads) {
-    long tasks = (pieces + Math.max(1, most) - 1) / Math.max(1, most);
+    long tasks = (pieces + most - 1) / most;
     return (int) Math.min(pieces, (tasks + threads - 1) / threads * threads);
   }
 

@@ -69,7 +69,7 @@ public final class LinearCrossEntropy {
       MemorySegment lse,
       CrossEntropy.Options options,
       int mostRows) {
-    return run(x, w, targets, losses, lse, null, null, false, 0, options, mostRows);
+    return forwardBackward(x, w, targets, losses, lse, null, null, false, 0, options, mostRows);
   }
 
   /**
@@ -122,21 +122,6 @@ public final class LinearCrossEntropy {
    * @return the reduced loss, not scaled
    */
   public static float forwardBackward(
-      Matrix x,
-      Matrix w,
-      Indices targets,
-      MemorySegment losses,
-      MemorySegment lse,
-      Matrix dx,
-      Matrix dw,
-      boolean accumulate,
-      float scale,
-      CrossEntropy.Options options,
-      int mostRows) {
-    return run(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, mostRows);
-  }
-
-  private static float run(
       Matrix x,
       Matrix w,
       Indices targets,

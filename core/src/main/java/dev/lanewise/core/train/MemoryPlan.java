@@ -199,7 +199,7 @@ public record MemoryPlan(
    * The same training under a limit, in the way that costs least time: batches are cut into passes
    * whose gradients are summed before the update, activations of blocks are computed again in
    * backward, the head holds logits of fewer tokens at a time, or several of these. What is chosen
-   * depends on the arguments and the device's kind alone.
+   * depends on the arguments, the device's kind and, near a limit, the number of threads.
    *
    * @param config a run
    * @param model its model
@@ -289,13 +289,14 @@ public record MemoryPlan(
     double attention = 2 * channels * (whole.context() + 1);
     double block = 24 * square + attention;
     double tokens = whole.tokensPerStep();
-    double parameters = 12 * model.layers() * square + head;
+    double blocks = 12 * model.layers() * square;
+    double parameters = blocks + head;
     // The optimiser reads gradients, weights and moments, and writes what it changes.
     double step =
         3 * tokens * (model.layers() * block + 2 * head) + 40 * parameters * OPERATIONS_PER_BYTE;
     double again = tokens * cut.recomputedBlocks() * (block - 8 * square);
     double further =
-        (cut.accumulate() - whole.accumulate()) * 12 * model.layers() * square
+        (cut.accumulate() - whole.accumulate()) * blocks
             + (headParts(cut, model) - headParts(whole, model)) * head;
     return (again + 16 * further * OPERATIONS_PER_BYTE) / step;
   }
