@@ -1,7 +1,6 @@
 package dev.lanewise.simd;
 
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 
 /**
  * One product, cut into tasks. All operands are native and checked; offsets and strides are in
@@ -32,8 +31,6 @@ final class GemmJob implements Workers.Task {
 
   /** Room for one tile, used where C ends inside it. */
   private static final long TEMP = 4L * ROWS * COLS;
-
-  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
   private enum Phase {
     OWN_COLUMNS,
@@ -112,9 +109,11 @@ final class GemmJob implements Workers.Task {
     blockDepth = Blocking.depth(k);
     if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
       tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
-      try (Scratch scratch = Scratch.take(4L * m * k + 64)) {
+      try (Scratch scratch = Scratch.take(SkinnyKernel.bytes(m, k))) {
         shared = scratch.segment;
-        copyA();
+        long aRow = aTransposed ? Float.BYTES : aStride;
+        long aStep = aTransposed ? aStride : Float.BYTES;
+        SkinnyKernel.interleave(a, aAt, aRow, aStep, m, k, shared);
         run(Phase.DOTS, tasks, threads);
       }
       return;
@@ -298,20 +297,6 @@ final class GemmJob implements Workers.Task {
     }
   }
 
-  /** Copies few rows of A to shared memory, one after the other. */
-  private void copyA() {
-    for (int i = 0; i < m; i++) {
-      long to = 4L * i * k;
-      if (aTransposed) {
-        for (int j = 0; j < k; j++) {
-          shared.set(FLOAT, to + 4L * j, a.get(FLOAT, aAt + j * aStride + 4L * i));
-        }
-      } else {
-        MemorySegment.copy(a, aAt + i * aStride, shared, to, 4L * k);
-      }
-    }
-  }
-
   /** Few rows of A and B transposed: every element of C is the product of two stored rows. */
   private void dots(int task) {
     int from = Blocking.start(task, tasks, n, Machine.LANES);
@@ -320,8 +305,8 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine = own.segment;
       for (int col = from; col < to; col += Machine.LANES) {
         int cols = Math.min(Machine.LANES, to - col);
-        SkinnyKernel.dots(
-            shared, 0, 4L * k, m, b, bAt + col * bStride, bStride, cols, k, alpha, mine);
+        long colAt = bAt + col * bStride;
+        SkinnyKernel.dots(shared, m, b, colAt, bStride, cols, k, alpha, mine);
         long at = cAt + 4L * col;
         Packing.merge(mine, SkinnyKernel.SUMS, Machine.VECTOR_BYTES, c, at, cStride, m, cols, beta);
       }
