@@ -293,6 +293,20 @@ public interface Backend extends AutoCloseable {
       int vocab);
 
   /**
+   * Rows of logits that {@link #linearCrossEntropy} holds at a time.
+   *
+   * @param rows rows of {@code x}
+   * @param vocab rows of {@code weight}
+   * @param mostRows most rows to hold; 0 for what the device likes best
+   */
+  int headRows(int rows, int vocab, int mostRows);
+
+  /** Bytes of the logits that {@link #linearCrossEntropy} holds at a time. */
+  default long headBytes(int rows, int vocab, int mostRows) {
+    return (long) headRows(rows, vocab, mostRows) * vocab * activationType().bytes;
+  }
+
+  /**
    * Output head and mean cross-entropy in one, without holding {@code [rows, vocab]} logits.
    *
    * @param x {@code [rows, channels]}

@@ -519,6 +519,11 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public int headRows(int rows, int vocab, int mostRows) {
+    return LinearCrossEntropy.chunkRows(rows, vocab, mostRows);
+  }
+
+  @Override
   public void linearCrossEntropy(
       Buffer x,
       Buffer weight,

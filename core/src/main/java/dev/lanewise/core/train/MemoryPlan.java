@@ -14,7 +14,6 @@ import dev.lanewise.core.tensor.Recompute;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
-import dev.lanewise.simd.LinearCrossEntropy;
 import dev.lanewise.simd.Workers;
 import java.util.ArrayList;
 import java.util.List;
@@ -41,6 +40,13 @@ public record MemoryPlan(
   private static final long PER_THREAD = 2L << 20;
 
   /**
+   * Threads whose scratch memory every plan counts, so that what {@link #fit} chooses, and with it
+   * the last digits of a run, is the same for any number of threads. What more of them take is in
+   * the plan of a run, but nothing is chosen by it.
+   */
+  private static final int THREADS = 16;
+
+  /**
    * Operations of a step in the time of a byte from memory: 370 GFLOP/s and 33 GB/s on two cores of
    * a server. With it a GPT-2 of 124M at 4 x 256 tokens is estimated to take 6 % longer in four
    * passes, 15 % with all blocks computed again and 8 % with 85 rows of the head at a time;
@@ -64,14 +70,12 @@ public record MemoryPlan(
    * @param backend its device
    */
   public static MemoryPlan of(TrainConfig config, GptConfig model, Backend backend) {
-    return of(
-        model,
-        config.batch(),
-        config.context(),
-        backend.activationType(),
-        recompute(config, backend),
-        laysGradientsOverActivations(config, backend),
-        config.headRows());
+    long more = PER_THREAD * Math.max(0, Workers.threads() - THREADS);
+    return forAnyThreads(config, model, backend).withWorking(more);
+  }
+
+  private MemoryPlan withWorking(long more) {
+    return new MemoryPlan(parameters, gradients, moments, activations, working + more);
   }
 
   /** Whether the gradients of a run are needed no longer than until its next forward pass. */
@@ -98,34 +102,20 @@ public record MemoryPlan(
     return new Recompute(blocks > 0 || !backend.keepsActivations(), blocks);
   }
 
-  /**
-   * The plan of a model's training step.
-   *
-   * @param config the model
-   * @param batch sequences of a forward pass
-   * @param context tokens of a sequence
-   * @param activationType type of the device's activations
-   * @param recompute what is computed again in backward
-   * @param over whether gradients of parameters lie where activations were
-   * @param headRows most rows of logits that are held at a time; 0 for what is fastest
-   */
-  public static MemoryPlan of(
-      GptConfig config,
-      int batch,
-      int context,
-      DType activationType,
-      Recompute recompute,
-      boolean over,
-      int headRows) {
-    try (Backend backend = new PlanningBackend(activationType).backend();
-        Tape tape = new Tape(backend, true)) {
-      tape.setRecompute(recompute);
-      if (over) {
+  /** A plan with the scratch memory of a fixed number of threads. */
+  private static MemoryPlan forAnyThreads(TrainConfig config, GptConfig model, Backend backend) {
+    int batch = config.batch();
+    int context = config.context();
+    DType activationType = backend.activationType();
+    try (Backend counting = new PlanningBackend(activationType).backend();
+        Tape tape = new Tape(counting, true)) {
+      tape.setRecompute(recompute(config, backend));
+      if (laysGradientsOverActivations(config, backend)) {
         tape.layGradientsOverActivations();
       }
       // In one piece, as it will be.
       tape.reserveActivations(Long.MAX_VALUE / 2);
-      Gpt model = new Gpt(tape, config, new TorchGenerator(0)).train();
+      Gpt gpt = new Gpt(tape, model, new TorchGenerator(0)).train();
       long parameters = 0;
       for (ParameterBlock block : tape.parameters()) {
         parameters += block.data().byteSize();
@@ -134,26 +124,22 @@ public record MemoryPlan(
         Tensor ids = tape.ids(Shape.of(batch, context));
         Tensor targets = tape.ids(Shape.of(batch, context));
         optimizer.zeroGrad();
-        model.loss(ids, targets).backward();
+        gpt.loss(ids, targets).backward();
         tape.settleGradients();
         tape.setRecording(false);
-        model.eval().loss(ids, targets);
+        gpt.eval().loss(ids, targets);
         // Samples that are written on the way.
-        KvCache cache = new KvCache(tape, config, 1, context);
+        KvCache cache = new KvCache(tape, model, 1, context);
         tape.reset();
-        model.next(tape.ids(Shape.of(1, context)), cache);
+        gpt.next(tape.ids(Shape.of(1, context)), cache);
         long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
-        long working =
-            JAVA
-                + PER_THREAD * Workers.threads()
-                + cache.bytes()
-                + LinearCrossEntropy.workingBytes(batch * context, config.vocabSize(), headRows);
+        long logits = backend.headBytes(batch * context, model.vocabSize(), config.headRows());
         return new MemoryPlan(
             parameters + copy,
             tape.gradientBytes(),
             2 * parameters,
             tape.activationBytes(),
-            working);
+            JAVA + PER_THREAD * THREADS + cache.bytes() + logits);
       }
     }
   }
@@ -199,14 +185,14 @@ public record MemoryPlan(
    * The same training under a limit, in the way that costs least time: batches are cut into passes
    * whose gradients are summed before the update, activations of blocks are computed again in
    * backward, the head holds logits of fewer tokens at a time, or several of these. What is chosen
-   * depends on the arguments, the device's kind and, near a limit, the number of threads.
+   * depends on the arguments and the device's kind, not on the number of threads.
    *
    * @param config a run
    * @param model its model
    * @param backend its device
    * @param limit bytes that may be used
    * @return the run that fits; the same if it does already
-   * @throws InputException if nothing stays under the limit
+   * @throws InputException if nothing stays under the limit, or so many threads do not
    */
   public static Fit fit(TrainConfig config, GptConfig model, Backend backend, long limit) {
     Fit best = null;
@@ -216,7 +202,7 @@ public record MemoryPlan(
         continue;
       }
       TrainConfig cut = config.withBatch(batch, config.accumulate() * (config.batch() / batch));
-      for (int rows : headRows(cut, model)) {
+      for (int rows : headRows(cut, model, backend)) {
         Fit fit = fitBlocks(config, cut.withHeadRows(rows), model, backend, limit);
         if (least == null || fit.plan.total() < least.total()) {
           least = fit.plan;
@@ -231,13 +217,19 @@ public record MemoryPlan(
           "Even one sequence at a time with all blocks computed again needs %s, which is more than --memory allows (%s); choose a shorter --context or a smaller --model."
               .formatted(least, gib(limit)));
     }
-    return best;
+    MemoryPlan plan = of(best.config, model, backend);
+    if (plan.total() > limit) {
+      throw new InputException(
+          "With the working memory of %d threads this model needs %s, which is more than --memory allows (%s); give %s, or at most %d --threads."
+              .formatted(Workers.threads(), plan, gib(limit), gib(plan.total()), THREADS));
+    }
+    return new Fit(best.config, plan, best.slowdown);
   }
 
   /** Numbers of rows of the head to choose among: what is fastest, and halves of it. */
-  private static List<Integer> headRows(TrainConfig config, GptConfig model) {
+  private static List<Integer> headRows(TrainConfig config, GptConfig model, Backend backend) {
     List<Integer> choices = new ArrayList<>(List.of(config.headRows()));
-    for (int rows = chunkRows(config, model) / 2;
+    for (int rows = chunkRows(config, model, backend) / 2;
         rows >= FEWEST_HEAD_ROWS && 4L * rows * model.vocabSize() >= 1 << 20;
         rows /= 2) {
       choices.add(rows);
@@ -245,8 +237,8 @@ public record MemoryPlan(
     return choices;
   }
 
-  private static int chunkRows(TrainConfig config, GptConfig model) {
-    return LinearCrossEntropy.chunkRows(
+  private static int chunkRows(TrainConfig config, GptConfig model, Backend backend) {
+    return backend.headRows(
         config.batch() * config.context(), model.vocabSize(), config.headRows());
   }
 
@@ -257,14 +249,14 @@ public record MemoryPlan(
     int low = 0;
     int high = model.layers();
     TrainConfig fitting = config.withRecomputedBlocks(low);
-    MemoryPlan plan = of(fitting, model, backend);
+    MemoryPlan plan = forAnyThreads(fitting, model, backend);
     if (plan.total() > limit) {
       fitting = config.withRecomputedBlocks(high);
-      plan = of(fitting, model, backend);
+      plan = forAnyThreads(fitting, model, backend);
       while (plan.total() <= limit && high - low > 1) {
         int middle = (low + high) / 2;
         TrainConfig tried = config.withRecomputedBlocks(middle);
-        MemoryPlan triedPlan = of(tried, model, backend);
+        MemoryPlan triedPlan = forAnyThreads(tried, model, backend);
         if (triedPlan.total() <= limit) {
           high = middle;
           fitting = tried;
@@ -274,7 +266,7 @@ public record MemoryPlan(
         }
       }
     }
-    return new Fit(fitting, plan, slowdown(whole, fitting, model));
+    return new Fit(fitting, plan, slowdown(whole, fitting, model, backend));
   }
 
   /**
@@ -282,7 +274,8 @@ public record MemoryPlan(
    * forward pass without its last layer, and for each further pass, or part of the head, a read of
    * the weights forwards and backwards and a sum of gradients.
    */
-  private static double slowdown(TrainConfig whole, TrainConfig cut, GptConfig model) {
+  private static double slowdown(
+      TrainConfig whole, TrainConfig cut, GptConfig model, Backend backend) {
     double channels = model.channels();
     double square = channels * channels;
     double head = channels * model.vocabSize();
@@ -297,14 +290,14 @@ public record MemoryPlan(
     double again = tokens * cut.recomputedBlocks() * (block - 8 * square);
     double further =
         (cut.accumulate() - whole.accumulate()) * blocks
-            + (headParts(cut, model) - headParts(whole, model)) * head;
+            + (headParts(cut, model, backend) - headParts(whole, model, backend)) * head;
     return (again + 16 * further * OPERATIONS_PER_BYTE) / step;
   }
 
   /** In how many parts the head's work of a step is done. */
-  private static double headParts(TrainConfig config, GptConfig model) {
+  private static double headParts(TrainConfig config, GptConfig model, Backend backend) {
     long rows = (long) config.batch() * config.context();
-    long chunk = chunkRows(config, model);
+    long chunk = chunkRows(config, model, backend);
     return config.accumulate() * (double) ((rows + chunk - 1) / chunk);
   }
 

@@ -6,7 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.sun.management.ThreadMXBean;
+import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.ReferenceBackend;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.data.Dataset;
@@ -290,6 +292,50 @@ class TrainerTest {
           MemoryPlan.of(some, deep, backend).working()
               - MemoryPlan.of(some, small, backend).working());
       assertEquals(5L * 2 * 100 * 32 * 4, new KvCache(tape, deep, 1, 100).bytes());
+    }
+  }
+
+  @Test
+  void planCountsTheLogitsThatItsDeviceHolds() {
+    GptConfig model = GptConfig.gpt2(101, 16, 1, 1, 8);
+    TrainConfig config = DefaultJob.training(model).withBatch(3, 1);
+    Backend reference = new ReferenceBackend();
+    try (CpuBackend cpu = new CpuBackend()) {
+      // The reference holds all rows, the other the 20 that it is told to.
+      TrainConfig some = config.withHeadRows(20);
+      assertEquals(
+          4L * 101 * (3 * 16 - 16),
+          MemoryPlan.of(some, model, reference).working()
+              - MemoryPlan.of(some, model, cpu).working());
+    }
+  }
+
+  @Test
+  void threadsDoNotDecideWhatIsChosen() {
+    GptConfig model = GptConfig.gpt2(65, 256, 4, 2, 32);
+    TrainConfig config = DefaultJob.training(model).withBatch(6, 2);
+    int before = Workers.threads();
+    try (CpuBackend backend = new CpuBackend()) {
+      Workers.setThreads(1);
+      MemoryPlan one = MemoryPlan.of(config, model, backend);
+      long limit = one.total();
+      assertEquals(config, MemoryPlan.fit(config, model, backend, limit).config());
+      MemoryPlan.Fit cut = MemoryPlan.fit(config, model, backend, limit - 1);
+      assertNotEquals(config, cut.config());
+      Workers.setThreads(16);
+      assertEquals(one, MemoryPlan.of(config, model, backend));
+      assertEquals(cut, MemoryPlan.fit(config, model, backend, limit - 1));
+      // More threads are in the plan, and refused rather than given another run.
+      Workers.setThreads(19);
+      long more = 3L * 2 << 20;
+      assertEquals(limit + more, MemoryPlan.of(config, model, backend).total());
+      String refusal =
+          assertThrows(InputException.class, () -> MemoryPlan.fit(config, model, backend, limit))
+              .getMessage();
+      assertTrue(refusal.contains("19 threads") && refusal.contains("at most 16"), refusal);
+      assertEquals(config, MemoryPlan.fit(config, model, backend, limit + more).config());
+    } finally {
+      Workers.setThreads(before);
     }
   }
 

@@ -291,8 +291,8 @@ public final class CudaBackend implements Backend {
   @Override
   public long availableMemory() {
     enter();
-    // What operations take for themselves: chunks of logits, partial sums, the bfloat16 copy.
-    long reserve = chunkBytes + (256L << 20);
+    // What operations take for themselves beside logits: partial sums, cuBLASLt's workspace.
+    long reserve = 256L << 20;
     return Math.max(0, driver.memGetInfo().free() - reserve);
   }
 
@@ -1285,8 +1285,7 @@ public final class CudaBackend implements Backend {
     long w = parameter(weight0, type);
     long counted = countTargets(targets0, ignoreIndex, rows, type);
     long losses = memory.scratch(4L * Math.max(1, rows));
-    // Rows of logits start at a multiple of 128 bytes, which an odd vocabulary would not give.
-    long stride = (vocab + 63L) / 64 * 64;
+    long stride = logitStride(vocab);
     int chunk = chunkRows(stride * type.bytes, rows, mostRows);
     if (dWeight0 != null && rows == 0 && !accumulate) {
       fill(dWeight0, 0);
@@ -1340,6 +1339,21 @@ public final class CudaBackend implements Backend {
       }
     }
     meanLoss(losses, rows, counted, loss0, type);
+  }
+
+  /** Rows of logits start at a multiple of 128 bytes, which an odd vocabulary would not give. */
+  private static long logitStride(int vocab) {
+    return (vocab + 63L) / 64 * 64;
+  }
+
+  @Override
+  public int headRows(int rows, int vocab, int mostRows) {
+    return chunkRows(logitStride(vocab) * activationType.bytes, rows, mostRows);
+  }
+
+  @Override
+  public long headBytes(int rows, int vocab, int mostRows) {
+    return headRows(rows, vocab, mostRows) * logitStride(vocab) * activationType.bytes;
   }
 
   /** Rows of logits that are held at a time: a power of two, or all. */
