@@ -19,6 +19,9 @@ final class Blocking {
   /** Bytes of packed panels that all tasks share, in the last-level cache. */
   private static final long SHARED_BYTES = 6 << 20;
 
+  /** How much longer it takes to turn an element of a product than to pack one of B. */
+  private static final int TURN = 2;
+
   private static final int LANES = Machine.LANES;
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
@@ -119,6 +122,24 @@ final class Blocking {
         && depth % LANES == 0
         && 4L * m * depth <= SHARED_BYTES
         && byColumns(m, n, threads);
+  }
+
+  /**
+   * Whether a product with B transposed is computed transposed, so that A is packed in place of B.
+   * Packing B costs by its elements, {@code n * k}; turning the product by its own, {@code m * n},
+   * for every block.
+   */
+  static boolean turns(int m, int n, int k) {
+    return n >= COLS && TURN * (long) m * blocks(k) <= k;
+  }
+
+  /**
+   * Whether all panels can be dealt out equally, two or more to a task. Tasks of columns read all
+   * rows of A; from memory, a single panel would not give them enough to do.
+   */
+  static boolean dealsPanels(int n, int depth, int threads) {
+    int tasks = columnTasks(n, depth, threads);
+    return n % COLS == 0 && panels(n) % tasks == 0 && panels(n) / tasks > 1 && tasks % threads == 0;
   }
 
   /** The part of their time that threads work which share a number of equal tasks. */

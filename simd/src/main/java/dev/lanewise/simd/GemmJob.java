@@ -12,6 +12,10 @@ import java.lang.foreign.MemorySegment;
  * transposed A that is the smaller operand is packed by all threads together before. If it is the
  * larger, or C too narrow, they pack a part of B together, and then a task owns some rows. An
  * element of C is summed in the same order in any case.
+ *
+ * <p>Where B is transposed and A has few rows, packing B would take long beside multiplying with
+ * it. Then the operands change places: the stored rows of B are read where they lie, A's are the
+ * panels, and the product comes out transposed, in strips that are turned on their way to C.
  */
 final class GemmJob implements Workers.Task {
   /** Products of fewer multiplications run on the calling thread. */
@@ -29,8 +33,11 @@ final class GemmJob implements Workers.Task {
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
 
-  /** Room for one tile, used where C ends inside it. */
-  private static final long TEMP = 4L * ROWS * COLS;
+  /** Room for one tile, used where C ends inside it, or for a square of vectors. */
+  private static final long TEMP = Math.max(4L * ROWS * COLS, Machine.LANES * Machine.VECTOR_BYTES);
+
+  /** Rows of a transposed product that are turned at a time: whole tiles and whole vectors. */
+  private static final int STRIP = 8 * ROWS;
 
   private enum Phase {
     OWN_COLUMNS,
@@ -63,6 +70,9 @@ final class GemmJob implements Workers.Task {
   private long aBatch;
   private long bBatch;
   private long cBatch;
+
+  /** Whether operands have changed places, and the product is C transposed. */
+  private boolean isTurned;
 
   private Phase phase;
   private int blocks;
@@ -118,8 +128,40 @@ final class GemmJob implements Workers.Task {
       }
       return;
     }
+    if (bTransposed && !aTransposed && packed == null && Blocking.turns(m, n, k)) {
+      exchange();
+      try {
+        multiplyTiles(threads);
+      } finally {
+        exchange();
+      }
+    } else {
+      multiplyTiles(threads);
+    }
+  }
+
+  /** Lets A and B change places, or back again. */
+  private void exchange() {
+    isTurned = !isTurned;
+    MemorySegment segment = a;
+    a = b;
+    b = segment;
+    long at = aAt;
+    aAt = bAt;
+    bAt = at;
+    long stride = aStride;
+    aStride = bStride;
+    bStride = stride;
+    int rows = m;
+    m = n;
+    n = rows;
+  }
+
+  private void multiplyTiles(int threads) {
     boolean scalesA = packed != null && alpha != 1;
-    if (!aTransposed && !scalesA && Blocking.byColumns(m, n, threads)) {
+    boolean byColumns =
+        isTurned ? Blocking.dealsPanels(n, blockDepth, threads) : Blocking.byColumns(m, n, threads);
+    if (!aTransposed && !scalesA && byColumns) {
       packsA = m < ROWS;
       multiplyColumns(0, blocks, threads);
     } else if (aTransposed && packed == null && Blocking.sharesRows(m, n, k, threads)) {
@@ -251,7 +293,8 @@ final class GemmJob implements Workers.Task {
     int to = Blocking.start(task + 1, tasks, n, COLS);
     long panelsAt = TEMP;
     long rowsAt = panelsAt + (packed == null ? 4L * (to - from + COLS) * blockDepth : 0);
-    try (Scratch own = Scratch.take(rowsAt + (packsA ? packedRowsBytes(m) : 0))) {
+    long stripAt = rowsAt + (packsA ? packedRowsBytes(m) : 0);
+    try (Scratch own = Scratch.take(stripAt + stripBytes(to - from))) {
       MemorySegment mine = own.segment;
       boolean isDirect = packed == null && readsDirectly(to - from);
       boolean isApart = isDirect && !liesPacked(to - from);
@@ -279,20 +322,7 @@ final class GemmJob implements Workers.Task {
           rowAt = 0;
           aRow = 4L * depth;
         }
-        for (int i = 0; i < m; i += ROWS) {
-          // The last tile is moved up to end with the last row.
-          int start = packsA || aTransposed ? i : Math.min(i, m - ROWS);
-          long tileAt = rowAt + start * aRow;
-          long panelAt = at;
-          int width;
-          for (int col = from; col < to; col += width) {
-            width = isApart ? MicroKernel.FEW_COLS : Blocking.panelCols(col, n);
-            long bStep = isApart ? bStride : 0;
-            tile(width, rows, tileAt, aRow, panels, panelAt, bStep, kb, i, m, i - start, col, mine);
-            panelAt += isApart ? 4L * width : 4L * width * depth;
-          }
-          finish(kb, i, Math.min(ROWS, m - i), from, to - from, mine);
-        }
+        multiplyRows(kb, rows, rowAt, aRow, 0, m, panels, at, isApart, from, to, mine, stripAt);
       }
     }
   }
@@ -327,10 +357,13 @@ final class GemmJob implements Workers.Task {
   }
 
   private void ownRows(int task) {
-    int from = Blocking.start(task, tasks, m, ROWS);
-    int to = Blocking.start(task + 1, tasks, m, ROWS);
+    int piece = isTurned ? STRIP : ROWS;
+    int from = Blocking.start(task, tasks, m, piece);
+    int to = Blocking.start(task + 1, tasks, m, piece);
     int depth = depth(block);
-    try (Scratch own = Scratch.take(TEMP + (packsA ? packedRowsBytes(to - from) : 0))) {
+    int group = Blocking.groupCols(depth);
+    long stripAt = TEMP + (packsA ? packedRowsBytes(to - from) : 0);
+    try (Scratch own = Scratch.take(stripAt + stripBytes(Math.min(group, sharedTo - sharedFrom)))) {
       MemorySegment mine = own.segment;
       MemorySegment rows = a;
       long rowAt = aAt + from * aStride + 4L * block * blockDepth;
@@ -343,19 +376,64 @@ final class GemmJob implements Workers.Task {
       }
       MemorySegment panels = packed == null ? shared : packed.segment;
       long panelAt = packed == null ? 0 : packed.panel(block, sharedFrom);
-      int group = Blocking.groupCols(depth);
       for (int first = sharedFrom; first < sharedTo; first += group) {
         int end = (int) Math.min(sharedTo, (long) first + group);
-        for (int i = from; i < to; i += ROWS) {
-          int start = packsA ? i : Math.min(i, m - ROWS);
-          long tileAt = rowAt + (start - from) * aRow;
-          for (int col = first; col < end; col += COLS) {
-            int width = Blocking.panelCols(col, n);
-            long at = panelAt + 4L * (col - sharedFrom) * depth;
-            tile(width, rows, tileAt, aRow, panels, at, 0, block, i, to, i - start, col, mine);
-          }
+        long at = panelAt + 4L * (first - sharedFrom) * depth;
+        multiplyRows(
+            block, rows, rowAt, aRow, from, to, panels, at, false, first, end, mine, stripAt);
+      }
+    }
+  }
+
+  /**
+   * Multiplies some rows with some columns, row of tiles by row of tiles.
+   *
+   * @param rowAt where row {@code from} lies
+   * @param panelAt where column {@code first} lies
+   * @param isApart whether B is not packed
+   * @param stripAt where strips of a product that is turned may lie
+   */
+  private void multiplyRows(
+      int kb,
+      MemorySegment rows,
+      long rowAt,
+      long aRow,
+      int from,
+      int to,
+      MemorySegment panels,
+      long panelAt,
+      boolean isApart,
+      int first,
+      int end,
+      MemorySegment mine,
+      long stripAt) {
+    int depth = depth(kb);
+    boolean isPadded = packsA || aTransposed;
+    for (int i = from; i < to; i += ROWS) {
+      // The last tile is moved up to end with the last row.
+      int start = isPadded ? i : Math.min(i, m - ROWS);
+      int line = (i - from) % STRIP;
+      long tileAt = rowAt + (start - from) * aRow;
+      long at = panelAt;
+      int width;
+      for (int col = first; col < end; col += width) {
+        width = isApart ? MicroKernel.FEW_COLS : Blocking.panelCols(col, n);
+        if (isTurned) {
+          long stripTileAt = inStrip(stripAt, line + start - i, end - first, col - first);
+          long stride = stripStride(end - first);
+          MicroKernel.multiply(
+              width, rows, tileAt, aRow, panels, at, depth, mine, stripTileAt, stride, 0);
+        } else {
+          long bStep = isApart ? bStride : 0;
+          tile(width, rows, tileAt, aRow, panels, at, bStep, kb, i, to, i - start, col, mine);
         }
-        finish(block, from, to - from, first, end - first, mine);
+        at += isApart ? 4L * width : 4L * width * depth;
+      }
+      if (!isTurned) {
+        finish(kb, i, Math.min(ROWS, to - i), first, end - first, mine);
+      } else if (line + ROWS == STRIP || i + ROWS >= to) {
+        int top = i - line;
+        turn(kb, top, Math.min(STRIP, to - top), first, end - first, mine, stripAt);
       }
     }
   }
@@ -459,6 +537,42 @@ final class GemmJob implements Workers.Task {
           rows, rowAt, aRow, panels, panelAt, bStep, depth, temp, 0, rowBytes);
     }
     Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
+  }
+
+  private long stripBytes(int cols) {
+    return isTurned ? (STRIP + ROWS) * stripStride(cols) + 64 : 0;
+  }
+
+  /** Bytes from one row of a strip to the next: whole panels. */
+  private static long stripStride(int cols) {
+    return 4L * Blocking.panels(cols) * COLS;
+  }
+
+  /** Where an element of a strip lies; a tile that is moved up may begin above the strip. */
+  private static long inStrip(long stripAt, int row, int cols, int col) {
+    return stripAt + (row + ROWS) * stripStride(cols) + 4L * col;
+  }
+
+  /** Turns a strip of the transposed product and adds it to {@code beta} times its part of C. */
+  private void turn(
+      int kb, int row, int rows, int col, int cols, MemorySegment mine, long stripAt) {
+    long stride = stripStride(cols);
+    float times = beta(kb);
+    for (int j = 0; j < cols; j += Machine.LANES) {
+      int height = Math.min(Machine.LANES, cols - j);
+      for (int i = 0; i < rows; i += Machine.LANES) {
+        int width = Math.min(Machine.LANES, rows - i);
+        long from = inStrip(stripAt, i, cols, j);
+        long to = cAt + (col + j) * cStride + 4L * (row + i);
+        if (times == 0 && height == Machine.LANES && width == Machine.LANES) {
+          Packing.transposeSquare(mine, from, stride, c, to, cStride);
+        } else {
+          Packing.transposeSquare(mine, from, stride, mine, 0, Machine.VECTOR_BYTES);
+          Packing.merge(mine, 0, Machine.VECTOR_BYTES, c, to, cStride, height, width, times);
+        }
+      }
+    }
+    finish(kb, col, cols, row, rows, mine);
   }
 
   private void finish(int kb, int i, int rows, int col, int cols, MemorySegment temp) {

@@ -81,11 +81,7 @@ final class Packing {
         long rowAt = at + Math.min(i, lines - 1) * stride + 4L * k;
         int last = Math.max(0, lines - 1 - i);
         long blockAt = toAt + k * toStride + 4L * i;
-        switch (LANES) {
-          case 16 -> block16(from, rowAt, stride, last, to, blockAt, toStride);
-          case 8 -> block8(from, rowAt, stride, last, to, blockAt, toStride);
-          default -> block4(from, rowAt, stride, last, to, blockAt, toStride);
-        }
+        block(from, rowAt, stride, last, to, blockAt, toStride);
       }
     }
     for (int k = whole; k < depth; k++) {
@@ -233,7 +229,28 @@ final class Packing {
     }
   }
 
+  /** Transposes a square of as many rows as a vector has lanes. */
+  static void transposeSquare(
+      MemorySegment from, long at, long stride, MemorySegment to, long toAt, long toStride) {
+    block(from, at, stride, LANES - 1, to, toAt, toStride);
+  }
+
   // Transposes of a square of so many lanes. Rows past the last that there is repeat it.
+
+  private static void block(
+      MemorySegment from,
+      long at,
+      long stride,
+      int last,
+      MemorySegment to,
+      long toAt,
+      long toStride) {
+    switch (LANES) {
+      case 16 -> block16(from, at, stride, last, to, toAt, toStride);
+      case 8 -> block8(from, at, stride, last, to, toAt, toStride);
+      default -> block4(from, at, stride, last, to, toAt, toStride);
+    }
+  }
 
   private static void block16(
       MemorySegment from,

@@ -120,6 +120,34 @@ class GemmTest {
     }
   }
 
+  /** B transposed and so deep that the product is computed transposed. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 3})
+  void everySizeOfTurnedStrips(int threads) {
+    Workers.setThreads(threads);
+    int[] rows = {9, 16, 17, 31, 33, 64, 65, 127, 128, 130};
+    int maxM = 130;
+    int maxN = MicroKernel.COLS + 8 * MicroKernel.ROWS + 3;
+    Random random = new Random(11);
+    Matrix a = random(random, maxM, 2 * maxM, 3, false);
+    Matrix b = random(random, 2 * maxM, maxN, 1, true);
+    double[][] expected = product(a, b);
+    Matrix whole = random(random, maxM + 1, maxN + 1, 2, false);
+    for (int m : rows) {
+      for (int n = MicroKernel.COLS; n <= maxN; n++) {
+        assertTrue(Blocking.turns(m, n, a.cols()));
+        Matrix c = whole.rows(0, m).cols(0, n);
+        set(c, m - 1, n - 1, Float.NaN);
+        float below = get(whole, m, 0);
+        float beside = get(whole, 0, n);
+        Gemm.multiply(a.rows(0, m), b.cols(0, n), c);
+        assertClose(expected, c, a.cols(), m + " x " + n);
+        assertEquals(below, get(whole, m, 0));
+        assertEquals(beside, get(whole, 0, n));
+      }
+    }
+  }
+
   @ParameterizedTest
   @CsvSource({
     "1,1,1",
@@ -153,10 +181,16 @@ class GemmTest {
   @ParameterizedTest
   @CsvSource({"1,0", "1,1", "-0.5,0", "2,0.25", "0,1", "0,0", "0,-3", "1,-1"})
   void alphaAndBeta(float alpha, float beta) {
+    alphaAndBeta(alpha, beta, false);
+    alphaAndBeta(alpha, beta, true);
+  }
+
+  private static void alphaAndBeta(float alpha, float beta, boolean isTransposed) {
     Random random = new Random(5);
-    for (int[] s : new int[][] {{3, 5, 4}, {25, 70, 1100}, {64, 96, 64}, {2, 200, 40}}) {
+    for (int[] s :
+        new int[][] {{3, 5, 4}, {25, 70, 1100}, {64, 96, 64}, {2, 200, 40}, {30, 150, 90}}) {
       Matrix a = random(random, s[0], s[2], 0, false);
-      Matrix b = random(random, s[2], s[1], 0, false);
+      Matrix b = random(random, s[2], s[1], 0, isTransposed);
       Matrix c = random(random, s[0], s[1], 3, false);
       double[][] expected = product(a, b);
       for (int i = 0; i < s[0]; i++) {
@@ -263,7 +297,7 @@ class GemmTest {
     try (Arena arena = Arena.ofShared()) {
       for (int[] s :
           new int[][] {
-            {1, 1, 1}, {1, 67, 33}, {4, 40, 7}, {13, 33, 17}, {7, 129, 50}, {29, 5, 3}
+            {1, 1, 1}, {1, 67, 33}, {4, 40, 7}, {13, 33, 17}, {7, 129, 50}, {29, 5, 3}, {19, 83, 41}
           }) {
         for (int t = 0; t < 4; t++) {
           for (boolean atEnd : new boolean[] {false, true}) {
@@ -307,18 +341,23 @@ class GemmTest {
   @Test
   void anyNumberOfThreadsGivesTheSameBits() {
     Random random = new Random(6);
-    for (int[] s : new int[][] {{100, 300, 1500}, {300, 100, 700}, {1, 5000, 300}, {4, 900, 64}}) {
-      Matrix a = random(random, s[0], s[2], 0, true);
-      Matrix b = random(random, s[2], s[1], 0, true);
-      Matrix c = random(random, s[0], s[1], 0, false);
-      Workers.setThreads(1);
-      Gemm.multiply(a, b, c);
-      float[] one = floats(c);
-      for (int threads : new int[] {2, 3, 7}) {
-        Workers.setThreads(threads);
-        c.segment().fill((byte) 0);
+    for (int[] s :
+        new int[][] {
+          {100, 300, 1500}, {300, 100, 700}, {256, 400, 600}, {1, 5000, 300}, {4, 900, 64}
+        }) {
+      for (boolean isTransposed : new boolean[] {false, true}) {
+        Matrix a = random(random, s[0], s[2], 0, isTransposed);
+        Matrix b = random(random, s[2], s[1], 0, true);
+        Matrix c = random(random, s[0], s[1], 0, false);
+        Workers.setThreads(1);
         Gemm.multiply(a, b, c);
-        assertArrayEquals(one, floats(c), threads + " threads");
+        float[] one = floats(c);
+        for (int threads : new int[] {2, 3, 7}) {
+          Workers.setThreads(threads);
+          c.segment().fill((byte) 0);
+          Gemm.multiply(a, b, c);
+          assertArrayEquals(one, floats(c), threads + " threads");
+        }
       }
     }
   }
