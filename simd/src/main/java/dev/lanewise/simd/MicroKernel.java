@@ -18,6 +18,10 @@ import jdk.incubator.vector.VectorSpecies;
  * 16. NEON has 32 registers of 128 bits and so gets six by four too: with ten loads for 24
  * multiplications, cores with two load ports for two multipliers, or three for four, are held up by
  * their multipliers and not by their loads.
+ *
+ * <p>Elements of A are read two rows before they are needed, and C's old values are an argument of
+ * a multiplication, never what it is called on: in some runs the compiler would else leave calls in
+ * a tile, with its registers saved round each.
  */
 final class MicroKernel {
   /** Whether the machine has 32 vector registers at the width in use. */
@@ -169,32 +173,38 @@ final class MicroKernel {
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
       FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
       FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
       c02 = a0.fma(b2, c02);
       c03 = a0.fma(b3, c03);
-      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
       c10 = a1.fma(b0, c10);
       c11 = a1.fma(b1, c11);
       c12 = a1.fma(b2, c12);
       c13 = a1.fma(b3, c13);
-      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
       c20 = a2.fma(b0, c20);
       c21 = a2.fma(b1, c21);
       c22 = a2.fma(b2, c22);
       c23 = a2.fma(b3, c23);
-      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
       c30 = a3.fma(b0, c30);
       c31 = a3.fma(b1, c31);
       c32 = a3.fma(b2, c32);
       c33 = a3.fma(b3, c33);
-      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      FloatVector a4 = FloatVector.broadcast(F, e4);
       c40 = a4.fma(b0, c40);
       c41 = a4.fma(b1, c41);
       c42 = a4.fma(b2, c42);
       c43 = a4.fma(b3, c43);
-      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      FloatVector a5 = FloatVector.broadcast(F, e5);
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
       c52 = a5.fma(b2, c52);
@@ -282,114 +292,120 @@ final class MicroKernel {
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
       FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
       FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
       c02 = a0.fma(b2, c02);
       c03 = a0.fma(b3, c03);
-      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
       c10 = a1.fma(b0, c10);
       c11 = a1.fma(b1, c11);
       c12 = a1.fma(b2, c12);
       c13 = a1.fma(b3, c13);
-      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
       c20 = a2.fma(b0, c20);
       c21 = a2.fma(b1, c21);
       c22 = a2.fma(b2, c22);
       c23 = a2.fma(b3, c23);
-      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
       c30 = a3.fma(b0, c30);
       c31 = a3.fma(b1, c31);
       c32 = a3.fma(b2, c32);
       c33 = a3.fma(b3, c33);
-      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      FloatVector a4 = FloatVector.broadcast(F, e4);
       c40 = a4.fma(b0, c40);
       c41 = a4.fma(b1, c41);
       c42 = a4.fma(b2, c42);
       c43 = a4.fma(b3, c43);
-      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      FloatVector a5 = FloatVector.broadcast(F, e5);
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
       c52 = a5.fma(b2, c52);
       c53 = a5.fma(b3, c53);
     }
     FloatVector scale = FloatVector.broadcast(F, beta);
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c00)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c00)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c01)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c01)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c02)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c02)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c03)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c03)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c10)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c10)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c11)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c11)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c12)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c12)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c13)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c13)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c20)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c20)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c21)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c21)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c22)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c22)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c23)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c23)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c30)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c30)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c31)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c31)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c32)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c32)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c33)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c33)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c40)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c40)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c41)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c41)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c42)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c42)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c43)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c43)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c50)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c50)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c51)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c51)
         .intoMemorySegment(c, cAt + V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER)
-        .fma(scale, c52)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 2 * V, ORDER), c52)
         .intoMemorySegment(c, cAt + 2 * V, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER)
-        .fma(scale, c53)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + 3 * V, ORDER), c53)
         .intoMemorySegment(c, cAt + 3 * V, ORDER);
   }
 
@@ -435,22 +451,28 @@ final class MicroKernel {
       long at = bAt + k * bStep;
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
-      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
       c10 = a1.fma(b0, c10);
       c11 = a1.fma(b1, c11);
-      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
       c20 = a2.fma(b0, c20);
       c21 = a2.fma(b1, c21);
-      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
       c30 = a3.fma(b0, c30);
       c31 = a3.fma(b1, c31);
-      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      FloatVector a4 = FloatVector.broadcast(F, e4);
       c40 = a4.fma(b0, c40);
       c41 = a4.fma(b1, c41);
-      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      FloatVector a5 = FloatVector.broadcast(F, e5);
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
     }
@@ -509,22 +531,28 @@ final class MicroKernel {
       long at = bAt + 4L * FEW_COLS * k;
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
-      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
       c10 = a1.fma(b0, c10);
       c11 = a1.fma(b1, c11);
-      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
       c20 = a2.fma(b0, c20);
       c21 = a2.fma(b1, c21);
-      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
       c30 = a3.fma(b0, c30);
       c31 = a3.fma(b1, c31);
-      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      FloatVector a4 = FloatVector.broadcast(F, e4);
       c40 = a4.fma(b0, c40);
       c41 = a4.fma(b1, c41);
-      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      FloatVector a5 = FloatVector.broadcast(F, e5);
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
     }
@@ -584,66 +612,72 @@ final class MicroKernel {
       long at = bAt + 4L * FEW_COLS * k;
       FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
       FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
-      FloatVector a0 = FloatVector.broadcast(F, a.get(FLOAT, aAt + step));
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
       c00 = a0.fma(b0, c00);
       c01 = a0.fma(b1, c01);
-      FloatVector a1 = FloatVector.broadcast(F, a.get(FLOAT, a1At + step));
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
       c10 = a1.fma(b0, c10);
       c11 = a1.fma(b1, c11);
-      FloatVector a2 = FloatVector.broadcast(F, a.get(FLOAT, a2At + step));
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
       c20 = a2.fma(b0, c20);
       c21 = a2.fma(b1, c21);
-      FloatVector a3 = FloatVector.broadcast(F, a.get(FLOAT, a3At + step));
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
       c30 = a3.fma(b0, c30);
       c31 = a3.fma(b1, c31);
-      FloatVector a4 = FloatVector.broadcast(F, a.get(FLOAT, a4At + step));
+      FloatVector a4 = FloatVector.broadcast(F, e4);
       c40 = a4.fma(b0, c40);
       c41 = a4.fma(b1, c41);
-      FloatVector a5 = FloatVector.broadcast(F, a.get(FLOAT, a5At + step));
+      FloatVector a5 = FloatVector.broadcast(F, e5);
       c50 = a5.fma(b0, c50);
       c51 = a5.fma(b1, c51);
     }
     FloatVector scale = FloatVector.broadcast(F, beta);
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c00)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c00)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c01)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c01)
         .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c10)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c10)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c11)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c11)
         .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c20)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c20)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c21)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c21)
         .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c30)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c30)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c31)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c31)
         .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c40)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c40)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c41)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c41)
         .intoMemorySegment(c, cAt + V, ORDER);
     cAt += cStride;
-    FloatVector.fromMemorySegment(F, c, cAt, ORDER)
-        .fma(scale, c50)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt, ORDER), c50)
         .intoMemorySegment(c, cAt, ORDER);
-    FloatVector.fromMemorySegment(F, c, cAt + V, ORDER)
-        .fma(scale, c51)
+    scale
+        .fma(FloatVector.fromMemorySegment(F, c, cAt + V, ORDER), c51)
         .intoMemorySegment(c, cAt + V, ORDER);
   }
 }
