@@ -6,6 +6,7 @@ import com.knuddels.jtokkit.api.EncodingType;
 import com.knuddels.jtokkit.api.IntArrayList;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
+import java.lang.ref.WeakReference;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -15,7 +16,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.OptionalInt;
-import java.util.concurrent.atomic.AtomicReference;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 /**
  * Byte-level byte-pair encoding: GPT-2's vocabulary, or one learnt from a corpus.
@@ -32,8 +34,8 @@ public final class BpeTokenizer implements Tokenizer {
   private final byte[][] tokens;
   private final BytePairs pairs;
   private final EndOfText policy;
-  // Encoders remember words, so one that is free is used again; a second thread makes its own.
-  private final AtomicReference<BytePairs.Encoder> idle = new AtomicReference<>();
+  // Encoders remember words, so those that are free are used again until memory is collected.
+  private final Queue<WeakReference<BytePairs.Encoder>> idle = new ConcurrentLinkedQueue<>();
 
   private BpeTokenizer(String name, byte[][] tokens, BytePairs pairs, EndOfText policy) {
     this.name = name;
@@ -113,9 +115,14 @@ public final class BpeTokenizer implements Tokenizer {
   @Override
   public void encode(byte[] utf8, int from, int to, TokenSink sink) {
     Objects.checkFromToIndex(from, to, utf8.length);
-    BytePairs.Encoder encoder = idle.getAndSet(null);
+    WeakReference<BytePairs.Encoder> reference = idle.poll();
+    BytePairs.Encoder encoder = null;
+    while (reference != null && (encoder = reference.get()) == null) {
+      reference = idle.poll();
+    }
     if (encoder == null) {
       encoder = pairs.encoder();
+      reference = new WeakReference<>(encoder);
     }
     try {
       int start = from;
@@ -138,7 +145,7 @@ public final class BpeTokenizer implements Tokenizer {
       }
       encodeWords(encoder, utf8, start, to, sink);
     } finally {
-      idle.set(encoder);
+      idle.add(reference);
     }
   }
 

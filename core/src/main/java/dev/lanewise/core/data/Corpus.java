@@ -40,6 +40,7 @@ public final class Corpus {
   private static final int BINARY_PROBE = 8192;
   private static final int PIECE = 1 << 22;
   private static final int LARGEST_PIECE = 1 << 26;
+  private static final int READER_PIECE = 1 << 17;
 
   private final List<Document> documents;
   private final boolean dropComments;
@@ -66,14 +67,16 @@ public final class Corpus {
   @FunctionalInterface
   public interface Reader {
     /**
-     * Takes a piece of a document. The array belongs to the reader.
+     * Takes a piece of a document: valid UTF-8, never empty unless it ends a document.
      *
-     * @param utf8 valid UTF-8, never empty unless it ends a document
+     * @param utf8 holds the piece until the call returns, and other text later
+     * @param from start of the piece
+     * @param to end of the piece
      * @param endsDocument whether the document ends here; a long one comes in several pieces, cut
      *     before white space where possible, as {@link Tokenizer#encode(byte[], int, int,
      *     TokenSink)} needs it
      */
-    void piece(byte[] utf8, boolean endsDocument);
+    void piece(byte[] utf8, int from, int to, boolean endsDocument);
   }
 
   /**
@@ -312,6 +315,7 @@ public final class Corpus {
     long count = 0;
     long bytes = 0;
     long skipped = 0;
+    byte[] buffer = new byte[Math.clamp(largest() + 1, 1024, PIECE)];
     try (Archives archives = new Archives()) {
       for (Document document : documents) {
         if (bytes >= enough) {
@@ -319,7 +323,7 @@ public final class Corpus {
         }
         long read;
         try (InputStream in = archives.open(document)) {
-          read = read(document, in, reader);
+          read = read(document, in, buffer, reader);
         } catch (IOException e) {
           throw unreadable(document.name, e);
         }
@@ -342,9 +346,14 @@ public final class Corpus {
     return new Summary(count, bytes, skipped);
   }
 
+  private long largest() {
+    return documents.stream().mapToLong(Document::bytes).max().orElse(0);
+  }
+
   /** Gives one document to the reader; 0 if it is skipped. */
-  private long read(Document document, InputStream in, Reader reader) throws IOException {
-    byte[] buffer = new byte[Math.clamp(document.bytes + 1, 1024, PIECE)];
+  private long read(Document document, InputStream in, byte[] usual, Reader reader)
+      throws IOException {
+    byte[] buffer = usual;
     long offset = 0;
     long given = 0;
     int size = 0;
@@ -355,7 +364,7 @@ public final class Corpus {
       size += more;
       boolean ended = size < buffer.length;
       // The cut waits for more text until a good place turns up or the piece gets too long.
-      int cut = ended ? size : cut(buffer, size);
+      int cut = ended ? size : cut(buffer, 0, size);
       if (cut == 0 && !ended && size < LARGEST_PIECE) {
         buffer = Arrays.copyOf(buffer, size * 2);
         continue;
@@ -387,13 +396,13 @@ public final class Corpus {
                         : ""));
       }
       first = false;
-      byte[] piece =
-          stripper == null
-              ? Arrays.copyOfRange(buffer, start, cut)
-              : stripper.strip(buffer, start, cut, ended);
-      given += piece.length;
-      if (piece.length > 0 || ended && given > 0) {
-        reader.piece(piece, ended);
+      if (stripper == null) {
+        given += cut - start;
+        giveInPieces(buffer, start, cut, ended && given > 0, reader);
+      } else {
+        byte[] piece = stripper.strip(buffer, start, cut, ended);
+        given += piece.length;
+        giveInPieces(piece, 0, piece.length, ended && given > 0, reader);
       }
       if (ended) {
         return given;
@@ -404,14 +413,29 @@ public final class Corpus {
     }
   }
 
-  /** The last place where white space follows something else, both ASCII; 0 if there is none. */
-  private static int cut(byte[] b, int size) {
-    for (int i = size - 1; i > 0; i--) {
+  private static void giveInPieces(byte[] b, int from, int to, boolean ends, Reader reader) {
+    int start = from;
+    while (to - start > READER_PIECE) {
+      int cut = cut(b, start, start + READER_PIECE);
+      if (cut == start) {
+        break;
+      }
+      reader.piece(b, start, cut, false);
+      start = cut;
+    }
+    if (start < to || ends) {
+      reader.piece(b, start, to, ends);
+    }
+  }
+
+  /** The last place where white space follows something else, both ASCII; from if there is none. */
+  private static int cut(byte[] b, int from, int to) {
+    for (int i = to - 1; i > from; i--) {
       if ((b[i] == ' ' || b[i] == '\n') && b[i - 1] > ' ') {
         return i;
       }
     }
-    return 0;
+    return from;
   }
 
   private static int startOfLastCharacter(byte[] b, int size) {

@@ -18,7 +18,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.OptionalInt;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -33,7 +32,8 @@ import java.util.concurrent.Future;
  */
 public final class Dataset implements AutoCloseable {
   private static final int FORMAT = 1;
-  private static final int TASK_BYTES = 1 << 20;
+  private static final int TASK_BYTES = 1 << 17;
+  private static final int MOST_THREADS = 16;
   private static final long BPE_SAMPLE = 8L << 20;
 
   private final Tokenizer tokenizer;
@@ -232,13 +232,13 @@ public final class Dataset implements AutoCloseable {
     long total = Math.min(limit, corpus.bytes());
     long[] done = new long[1];
     corpus.read(
-        (utf8, ends) -> {
-          int size = (int) Math.min(utf8.length, limit - done[0]);
-          while (size > 0 && size < utf8.length && (utf8[size] & 0xC0) == 0x80) {
-            size--;
+        (utf8, from, to, ends) -> {
+          int end = (int) Math.min(to, from + limit - done[0]);
+          while (end > from && end < to && (utf8[end] & 0xC0) == 0x80) {
+            end--;
           }
-          text.add(utf8, 0, size);
-          done[0] += utf8.length;
+          text.add(utf8, from, end);
+          done[0] += to - from;
           progress.update(phase, Math.min(done[0], total), total);
         },
         limit);
@@ -318,30 +318,34 @@ public final class Dataset implements AutoCloseable {
     return summary[0];
   }
 
+  /** However long the text, the same few tasks are filled again and again. */
   private static Corpus.Summary encode(
       Corpus corpus, Tokenizer tokenizer, TokenSink sink, Progress progress) {
-    int threads = Runtime.getRuntime().availableProcessors();
-    OptionalInt end = tokenizer.endOfText();
+    int threads = Math.min(MOST_THREADS, Runtime.getRuntime().availableProcessors());
     long total = corpus.bytes();
-    Deque<Future<TokenList>> running = new ArrayDeque<>();
-    Batch batch = new Batch();
+    Deque<Future<EncodingTask>> running = new ArrayDeque<>();
+    Deque<EncodingTask> free = new ArrayDeque<>();
+    for (int i = 0; i < 2 * threads + 1; i++) {
+      free.add(new EncodingTask(tokenizer));
+    }
     long[] done = new long[1];
     try (ExecutorService workers = Executors.newFixedThreadPool(threads)) {
       try {
         Corpus.Summary summary =
             corpus.read(
-                (utf8, ends) -> {
-                  batch.add(utf8, ends);
-                  done[0] += utf8.length;
-                  if (batch.bytes >= TASK_BYTES) {
-                    running.add(workers.submit(batch.task(tokenizer, end)));
-                    if (running.size() > 2 * threads) {
-                      drain(running.remove(), sink);
+                (utf8, from, to, ends) -> {
+                  EncodingTask task = free.getFirst();
+                  task.add(utf8, from, to, ends);
+                  done[0] += to - from;
+                  if (task.size() >= TASK_BYTES) {
+                    running.add(workers.submit(free.remove()));
+                    if (free.isEmpty()) {
+                      free.add(drain(running.remove(), sink));
                       progress.update("tokenizing", Math.min(done[0], total), total);
                     }
                   }
                 });
-        running.add(workers.submit(batch.task(tokenizer, end)));
+        running.add(workers.submit(free.remove()));
         while (!running.isEmpty()) {
           drain(running.remove(), sink);
         }
@@ -353,12 +357,11 @@ public final class Dataset implements AutoCloseable {
     }
   }
 
-  private static void drain(Future<TokenList> task, TokenSink sink) {
+  private static EncodingTask drain(Future<EncodingTask> running, TokenSink sink) {
     try {
-      TokenList ids = task.get();
-      for (int i = 0; i < ids.size(); i++) {
-        sink.accept(ids.get(i));
-      }
+      EncodingTask task = running.get();
+      task.drain(sink);
+      return task;
     } catch (ExecutionException e) {
       if (e.getCause() instanceof RuntimeException cause) {
         throw cause;
@@ -367,39 +370,6 @@ public final class Dataset implements AutoCloseable {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new CancellationException("interrupted while encoding");
-    }
-  }
-
-  /** Pieces of text that one task encodes. */
-  private static final class Batch {
-    private List<byte[]> pieces = new ArrayList<>();
-    private List<Boolean> ends = new ArrayList<>();
-    private int bytes;
-
-    void add(byte[] utf8, boolean endsDocument) {
-      pieces.add(utf8);
-      ends.add(endsDocument);
-      bytes += utf8.length;
-    }
-
-    java.util.concurrent.Callable<TokenList> task(Tokenizer tokenizer, OptionalInt end) {
-      List<byte[]> taskPieces = pieces;
-      List<Boolean> taskEnds = ends;
-      int capacity = bytes / 2;
-      pieces = new ArrayList<>();
-      ends = new ArrayList<>();
-      bytes = 0;
-      return () -> {
-        TokenList ids = new TokenList(capacity);
-        for (int i = 0; i < taskPieces.size(); i++) {
-          byte[] utf8 = taskPieces.get(i);
-          tokenizer.encode(utf8, 0, utf8.length, ids);
-          if (taskEnds.get(i) && end.isPresent()) {
-            ids.accept(end.getAsInt());
-          }
-        }
-        return ids;
-      };
     }
   }
 
@@ -462,7 +432,7 @@ public final class Dataset implements AutoCloseable {
     return summary;
   }
 
-  /** Unmaps the token files. */
+  /** Closes the token files. */
   @Override
   public void close() {
     files.forEach(TokenFile::close);

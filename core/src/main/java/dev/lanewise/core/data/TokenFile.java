@@ -3,31 +3,35 @@ package dev.lanewise.core.data;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
+import java.io.EOFException;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.io.UncheckedIOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.Objects;
 
 /**
- * Token ids in a memory-mapped file, little-endian.
+ * Token ids in a file, little-endian.
  *
- * <p>The file must not be shortened while it is open. After {@link #close} every use throws
- * IllegalStateException.
+ * <p>What is asked for is read, and no more than a window of it held: of a file that is mapped,
+ * every page that was ever looked at counts as memory of the process. The system's cache makes
+ * reading again as good as free. Any thread may read, one at a time. After {@link #close} every use
+ * throws IllegalStateException.
  */
 public final class TokenFile implements TokenSequence, AutoCloseable {
-  private static final ValueLayout.OfShort U16 =
-      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-  private static final ValueLayout.OfInt I32 =
-      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final VarHandle SHORT =
+      MethodHandles.byteArrayViewVarHandle(short[].class, ByteOrder.LITTLE_ENDIAN);
+  private static final VarHandle INT =
+      MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN);
+  private static final int WINDOW_BYTES = 1 << 16;
   private static final int HEADER_BYTES = 1024;
 
   /** How tokens lie in a file. */
@@ -59,16 +63,18 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
 
   private final Path path;
   private final Layout layout;
-  private final Arena arena;
-  private final MemorySegment tokens;
+  private final RandomAccessFile file;
   private final long length;
+  private final byte[] window = new byte[WINDOW_BYTES];
+  private long windowStart;
+  private int windowLength;
+  private boolean closed;
 
-  private TokenFile(Path path, Layout layout, Arena arena, MemorySegment tokens) {
+  private TokenFile(Path path, Layout layout, RandomAccessFile file, long bytes) {
     this.path = path;
     this.layout = layout;
-    this.arena = arena;
-    this.tokens = tokens;
-    this.length = tokens.byteSize() / layout.bytes;
+    this.file = file;
+    this.length = bytes / layout.bytes;
   }
 
   /**
@@ -99,37 +105,52 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
    * @throws InputException as {@link #open(Path, int)}, but for ids
    */
   public static TokenFile open(Path path) {
-    Arena arena = Arena.ofShared();
-    try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
-      if (Files.isDirectory(path)) {
-        throw new InputException(path + " is a folder, not a token file.");
-      }
-      MemorySegment all = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
-      Layout layout = layoutOf(path, all);
-      MemorySegment tokens = all.asSlice(layout.headerBytes());
-      if (tokens.byteSize() == 0) {
+    if (Files.isDirectory(path)) {
+      throw new InputException(path + " is a folder, not a token file.");
+    }
+    if (Files.notExists(path)) {
+      throw new InputException("There is no token file " + path + ".");
+    }
+    RandomAccessFile file = null;
+    try {
+      file = new RandomAccessFile(path.toFile(), "r");
+      long size = file.length();
+      Layout layout = layoutOf(path, file, size);
+      if (size == layout.headerBytes()) {
         throw new InputException("The token file " + path + " holds no tokens.");
       }
-      return new TokenFile(path, layout, arena, tokens);
-    } catch (NoSuchFileException e) {
-      arena.close();
-      throw new InputException("There is no token file " + path + ".", e);
+      return new TokenFile(path, layout, file, size - layout.headerBytes());
     } catch (IOException e) {
-      arena.close();
-      throw new InputException(
-          "The token file " + path + " cannot be read: " + Failures.describe(e), e);
+      closeQuietly(file);
+      throw unreadable(path, e);
     } catch (RuntimeException e) {
-      arena.close();
+      closeQuietly(file);
       throw e;
     }
   }
 
-  private static Layout layoutOf(Path path, MemorySegment all) {
-    long size = all.byteSize();
+  private static InputException unreadable(Path path, IOException e) {
+    return new InputException(
+        "The token file " + path + " cannot be read: " + Failures.describe(e), e);
+  }
+
+  private static void closeQuietly(RandomAccessFile file) {
+    if (file != null) {
+      try {
+        file.close();
+      } catch (IOException e) {
+        // Nothing was written, so nothing is lost.
+      }
+    }
+  }
+
+  private static Layout layoutOf(Path path, RandomAccessFile file, long size) throws IOException {
     if (size == 0) {
       throw new InputException("The token file " + path + " is empty.");
     }
-    int first = size >= 4 ? all.get(I32, 0) : 0;
+    byte[] header = new byte[12];
+    file.readFully(header, 0, (int) Math.min(header.length, size));
+    int first = (int) INT.get(header, 0);
     for (Layout layout : new Layout[] {Layout.LLMC, Layout.LLMC_LLAMA}) {
       if (first == layout.magic) {
         if (size < HEADER_BYTES) {
@@ -137,13 +158,13 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
               "The token file %s ends inside its header: %d of %d bytes are there."
                   .formatted(path, size, HEADER_BYTES));
         }
-        int version = all.get(I32, 4);
+        int version = (int) INT.get(header, 4);
         if (version != layout.version) {
           throw new InputException(
               "The token file %s has version %d of llm.c's layout %d; only version %d is known."
                   .formatted(path, version, layout.magic, layout.version));
         }
-        long count = Integer.toUnsignedLong(all.get(I32, 8));
+        long count = Integer.toUnsignedLong((int) INT.get(header, 8));
         long expected = HEADER_BYTES + count * layout.bytes;
         if (size != expected) {
           throw new InputException(
@@ -205,31 +226,67 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
   }
 
   @Override
-  public int get(long index) {
-    return layout.bytes == 2 ? tokens.get(U16, index * 2) & 0xFFFF : tokens.get(I32, index * 4);
+  public synchronized int get(long index) {
+    Objects.checkIndex(index, length);
+    hold(index, 1, windowTokens());
+    return inWindow(index);
   }
 
   @Override
-  public void copy(long from, int count, MemorySegment target, long targetIndex) {
+  public synchronized void copy(long from, int count, MemorySegment target, long targetIndex) {
     Objects.checkFromIndexSize(from, count, length);
     Objects.checkFromIndexSize(targetIndex, count, target.byteSize() / Integer.BYTES);
-    if (layout.bytes == 4) {
-      MemorySegment.copy(
-          tokens, I32, from * 4, target, ValueLayout.JAVA_INT_UNALIGNED, targetIndex * 4, count);
-      return;
-    }
-    for (int i = 0; i < count; i++) {
-      target.set(
-          ValueLayout.JAVA_INT_UNALIGNED,
-          (targetIndex + i) * 4,
-          tokens.get(U16, (from + i) * 2) & 0xFFFF);
+    for (int done = 0; done < count; ) {
+      int some = Math.min(count - done, windowTokens());
+      // One more: targets are the same tokens, one later.
+      hold(from + done, some, some + 1);
+      for (int i = 0; i < some; i++) {
+        target.set(
+            ValueLayout.JAVA_INT_UNALIGNED,
+            (targetIndex + done + i) * Integer.BYTES,
+            inWindow(from + done + i));
+      }
+      done += some;
     }
   }
 
-  /** Unmaps the file. */
+  private int windowTokens() {
+    return WINDOW_BYTES / layout.bytes;
+  }
+
+  private int inWindow(long index) {
+    int at = (int) (index - windowStart) * layout.bytes;
+    return layout.bytes == 2 ? (short) SHORT.get(window, at) & 0xFFFF : (int) INT.get(window, at);
+  }
+
+  /** Has tokens in the window; where it must read, it reads more, as far as there are. */
+  private void hold(long from, int count, int more) {
+    if (closed) {
+      throw new IllegalStateException("the token file " + path + " has been closed");
+    }
+    if (from >= windowStart && from + count <= windowStart + windowLength) {
+      return;
+    }
+    int tokens = (int) Math.min(Math.min(more, windowTokens()), length - from);
+    windowLength = 0;
+    try {
+      file.seek(layout.headerBytes() + from * layout.bytes);
+      file.readFully(window, 0, tokens * layout.bytes);
+    } catch (EOFException e) {
+      throw new InputException(
+          "The token file " + path + " has been shortened while it was read.", e);
+    } catch (IOException e) {
+      throw unreadable(path, e);
+    }
+    windowStart = from;
+    windowLength = tokens;
+  }
+
+  /** Closes the file. */
   @Override
-  public void close() {
-    arena.close();
+  public synchronized void close() {
+    closed = true;
+    closeQuietly(file);
   }
 
   /** Gives the tokens of a new file to a sink, in order. */

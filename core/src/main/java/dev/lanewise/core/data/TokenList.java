@@ -19,6 +19,10 @@ final class TokenList implements TokenSink {
     ids[size++] = id;
   }
 
+  void clear() {
+    size = 0;
+  }
+
   int size() {
     return size;
   }

@@ -1,6 +1,5 @@
 /**
- * Text to tokens to batches: tokenizers, corpora of files, memory-mapped token files, and
- * reproducible batches.
+ * Text to tokens to batches: tokenizers, corpora of files, token files, and reproducible batches.
  *
  * <p>The way of the data: a {@link dev.lanewise.core.data.Corpus} yields UTF-8 text, a {@link
  * dev.lanewise.core.data.Tokenizer} turns it into ids, a {@link dev.lanewise.core.data.TokenFile}

@@ -15,7 +15,9 @@ import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Random;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Assumptions;
@@ -42,8 +44,8 @@ class DatasetTest {
   private static String text(Corpus corpus) {
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     corpus.read(
-        (utf8, ends) -> {
-          out.writeBytes(utf8);
+        (utf8, from, to, ends) -> {
+          out.write(utf8, from, to - from);
           if (ends) {
             out.write('|');
           }
@@ -65,6 +67,36 @@ class DatasetTest {
   }
 
   @Test
+  void aLongTextComesInSmallPiecesThatChangeNoToken() throws IOException {
+    Random random = new Random(5);
+    StringBuilder text = new StringBuilder();
+    while (text.length() < 700_000) {
+      text.append("word".repeat(1 + random.nextInt(3)))
+          .append("  \n, x'll é".charAt(random.nextInt(11)));
+    }
+    // A stretch without a good place to cut, longer than a piece.
+    text.append("é".repeat(200_000)).append(" end of it");
+    Path path = file("long.txt", text.toString());
+    byte[] whole = Files.readAllBytes(path);
+    Corpus corpus = Corpus.of(path);
+    ByteArrayOutputStream read = new ByteArrayOutputStream();
+    int[] pieces = new int[1];
+    corpus.read(
+        (utf8, from, to, ends) -> {
+          read.write(utf8, from, to - from);
+          pieces[0]++;
+        });
+    assertArrayEquals(whole, read.toByteArray());
+    assertTrue(pieces[0] > 4);
+    try (Dataset data = prepare(corpus, "bpe:300", 0)) {
+      TokenList once = new TokenList(0);
+      data.tokenizer().encode(whole, 0, whole.length, once);
+      once.accept(data.tokenizer().endOfText().getAsInt());
+      assertArrayEquals(once.toArray(), ids(data.train()));
+    }
+  }
+
+  @Test
   void foldersAreReadSortedAndOddFilesSkipped() throws IOException {
     file("d/b.txt", "bee");
     file("d/a.txt", "ay");
@@ -78,7 +110,7 @@ class DatasetTest {
     Corpus corpus = Corpus.of(folder.resolve("d"));
     assertEquals("ay|bee|mark|sea|", text(corpus));
     assertEquals(7, corpus.size());
-    Corpus.Summary summary = corpus.read((utf8, ends) -> {});
+    Corpus.Summary summary = corpus.read((utf8, from, to, ends) -> {});
     assertEquals(new Corpus.Summary(4, 12, 3), summary);
     assertEquals("sea|", text(corpus.include("*.java")));
     assertEquals("sea|", text(corpus.include("sub/**")));
@@ -100,7 +132,7 @@ class DatasetTest {
     }
     Corpus corpus = Corpus.of(zip);
     assertEquals("class m/A.java|class m/Z.java|class other/B.java|", text(corpus));
-    assertEquals(1, corpus.read((utf8, ends) -> {}).skipped());
+    assertEquals(1, corpus.read((utf8, from, to, ends) -> {}).skipped());
     assertEquals("class m/A.java|class m/Z.java|", text(corpus.include("m/**")));
     byte[] bytes = Files.readAllBytes(zip);
     Path torn = file("torn.zip", java.util.Arrays.copyOf(bytes, bytes.length / 2));
@@ -188,11 +220,11 @@ class DatasetTest {
     List<Boolean> ends = new ArrayList<>();
     Corpus.of(path)
         .read(
-            (utf8, end) -> {
-              pieces.add(utf8);
+            (utf8, from, to, end) -> {
+              pieces.add(Arrays.copyOfRange(utf8, from, to));
               ends.add(end);
             });
-    assertTrue(pieces.size() > 2);
+    assertTrue(pieces.size() > 60);
     for (int i = 0; i < pieces.size(); i++) {
       assertEquals(i == pieces.size() - 1, ends.get(i));
       assertTrue(i == 0 || pieces.get(i)[0] == ' ' || pieces.get(i)[0] == '\n');

@@ -164,6 +164,44 @@ class TokenFileTest {
     }
   }
 
+  @ParameterizedTest
+  @EnumSource
+  void readingAnywhereGivesTheSame(TokenFile.Layout layout) {
+    int[] ids = new Random(3).ints(150_000, 0, 65536).toArray();
+    Path path = folder.resolve("tokens.bin");
+    TokenFile.write(path, layout, content(ids));
+    Random random = new Random(4);
+    try (TokenFile file = TokenFile.open(path);
+        Arena arena = Arena.ofConfined()) {
+      MemorySegment out = arena.allocate(ValueLayout.JAVA_INT, ids.length);
+      for (int i = 0; i < 300; i++) {
+        int count = random.nextInt(i % 3 == 0 ? 100_000 : 40);
+        int from = random.nextInt(ids.length - count);
+        file.copy(from, count, out, 7);
+        for (int k = 0; k < count; k++) {
+          assertEquals(ids[from + k], out.getAtIndex(ValueLayout.JAVA_INT, 7 + k));
+        }
+        // The same, one later, as targets are read.
+        file.copy(from + 1, count, out, 0);
+        assertEquals(
+            count == 0 ? out.get(ValueLayout.JAVA_INT, 0) : ids[from + count],
+            out.getAtIndex(ValueLayout.JAVA_INT, Math.max(0, count - 1)));
+        int at = random.nextInt(ids.length);
+        assertEquals(ids[at], file.get(at));
+      }
+    }
+  }
+
+  @Test
+  void aShortenedFileIsNamed() throws IOException {
+    Path path = folder.resolve("tokens.bin");
+    TokenFile.write(path, TokenFile.Layout.NANOGPT, content(new int[100_000]));
+    try (TokenFile file = TokenFile.open(path)) {
+      Files.write(path, new byte[100]);
+      assertTrue(message(() -> file.get(99_000)).contains(path + " has been shortened"));
+    }
+  }
+
   @Test
   void aClosedFileThrows() {
     Path path = folder.resolve("tokens.bin");
