@@ -97,7 +97,11 @@ final class Runner {
                   "-Xmx128m",
                   // As the launcher has it, so that memory is what a user's run takes.
                   "-XX:+UseSerialGC",
+                  "-Xms24m",
                   "-Xmn16m",
+                  "-XX:MinHeapFreeRatio=10",
+                  "-XX:MaxHeapFreeRatio=20",
+                  "-XX:-ShrinkHeapInSteps",
                   "-XX:TrimNativeHeapInterval=5000",
                   "-D" + Contest.SLICE + "=" + schedule.sliceMillis(),
                   "-D" + Contest.SETTLE + "=" + schedule.settleMillis(),

@@ -46,7 +46,7 @@ public final class LinearCrossEntropy {
       MemorySegment losses,
       MemorySegment lse,
       CrossEntropy.Options options) {
-    return forward(x, w, targets, losses, lse, options, 0);
+    return forward(x, w, targets, losses, lse, options, 0, null);
   }
 
   /**
@@ -59,6 +59,8 @@ public final class LinearCrossEntropy {
    * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
    * @param options reduction, ignored target and so on
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
+   * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
+   *     afterwards; null for memory that the process keeps for later calls
    * @return the reduced loss
    */
   public static float forward(
@@ -68,8 +70,10 @@ public final class LinearCrossEntropy {
       MemorySegment losses,
       MemorySegment lse,
       CrossEntropy.Options options,
-      int mostRows) {
-    return forwardBackward(x, w, targets, losses, lse, null, null, false, 0, options, mostRows);
+      int mostRows,
+      MemorySegment working) {
+    return forwardBackward(
+        x, w, targets, losses, lse, null, null, false, 0, options, mostRows, working);
   }
 
   /**
@@ -100,7 +104,7 @@ public final class LinearCrossEntropy {
       boolean accumulate,
       float scale,
       CrossEntropy.Options options) {
-    return forwardBackward(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, 0);
+    return forwardBackward(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, 0, null);
   }
 
   /**
@@ -119,6 +123,8 @@ public final class LinearCrossEntropy {
    * @param scale gradient of the reduced loss
    * @param options reduction, ignored target and so on
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
+   * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
+   *     afterwards; null for memory that the process keeps for later calls
    * @return the reduced loss, not scaled
    */
   public static float forwardBackward(
@@ -132,12 +138,16 @@ public final class LinearCrossEntropy {
       boolean accumulate,
       float scale,
       CrossEntropy.Options options,
-      int mostRows) {
+      int mostRows,
+      MemorySegment working) {
     int rows = check(x, w, targets, losses, lse, dx, dw, options);
     if (mostRows < 0) {
       throw new IllegalArgumentException("at most " + mostRows + " rows of logits at a time");
     }
     int classes = w.rows();
+    if (working != null) {
+      checkWorking(working, rows, mostRows, x, w, targets, losses, lse, dx, dw, options);
+    }
     double weight = totalWeight(targets, options);
     boolean isMean = options.reduction() == CrossEntropy.Reduction.MEAN;
     boolean hasGradient = dx != null || dw != null;
@@ -146,10 +156,10 @@ public final class LinearCrossEntropy {
       Gemm.multiply(dw.cols(0, 0), x, dw);
     }
     int chunk = chunkRows(rows, classes, mostRows);
-    try (Scratch scratch = Scratch.take(4L * chunk * classes + 64)) {
+    try (Scratch scratch = working == null ? Scratch.take(4L * chunk * classes + 64) : null) {
+      MemorySegment logits = scratch == null ? working : scratch.segment;
       for (int from = 0; from < rows; from += chunk) {
         int some = Math.min(chunk, rows - from);
-        MemorySegment logits = scratch.segment;
         Gemm.sgemm(
             x.isTransposed(),
             !w.isTransposed(),
@@ -241,8 +251,53 @@ public final class LinearCrossEntropy {
     return m.offset() + (m.isTransposed() ? row : row * m.stride());
   }
 
+  private static void checkWorking(
+      MemorySegment working,
+      int rows,
+      int mostRows,
+      Matrix x,
+      Matrix w,
+      Indices targets,
+      MemorySegment losses,
+      MemorySegment lse,
+      Matrix dx,
+      Matrix dw,
+      CrossEntropy.Options options) {
+    long bytes = workingBytes(rows, w.rows(), mostRows);
+    if (!working.isNative() || working.byteSize() < bytes) {
+      throw new IllegalArgumentException(
+          "working memory has %d bytes%s; %d rows of logits of %d classes take %d native bytes"
+              .formatted(
+                  working.byteSize(),
+                  working.isNative() ? "" : " on the heap",
+                  chunkRows(rows, w.rows(), mostRows),
+                  w.rows(),
+                  bytes));
+    }
+    int floats = (int) (bytes / Float.BYTES);
+    String name = "working memory";
+    Checks.writable(name, working, 0, floats);
+    checkTargets(name, working, 0, floats, targets);
+    Checks.disjoint(name, working, 0, floats, "losses", losses, 0, (long) rows);
+    if (lse != null) {
+      Checks.disjoint(name, working, 0, floats, "lse", lse, 0, (long) rows);
+    }
+    if (options.classWeights() != null) {
+      Checks.disjoint(
+          name, working, 0, floats, "class weights", options.classWeights(), 0, (long) w.rows());
+    }
+    Checks.disjoint(name, working, floats, "x", x);
+    Checks.disjoint(name, working, floats, "w", w);
+    if (dx != null) {
+      Checks.disjoint(name, working, floats, "dx", dx);
+    }
+    if (dw != null) {
+      Checks.disjoint(name, working, floats, "dw", dw);
+    }
+  }
+
   /**
-   * The working memory of a call, which the process then keeps for others.
+   * The working memory of a call.
    *
    * @param rows rows of x
    * @param classes rows of w

@@ -180,14 +180,15 @@ class LinearCrossEntropyTest {
     for (int most : new int[] {100, 99, 33, 10}) {
       float cut =
           LinearCrossEntropy.forwardBackward(
-              p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, most);
+              p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, most, null);
       assertEquals(loss, cut);
       assertArrayEquals(losses, p.losses.toArray(ValueLayout.JAVA_BYTE));
       assertArrayEquals(dx, floats(p.dx));
       assertArrayEquals(dw, floats(p.dw), 1e-7f);
       assertEquals(most == 100, Arrays.equals(dw, floats(p.dw)), "order of the sum");
       assertEquals(
-          loss, LinearCrossEntropy.forward(p.x, p.w, p.aims(), p.losses, null, options, most));
+          loss,
+          LinearCrossEntropy.forward(p.x, p.w, p.aims(), p.losses, null, options, most, null));
     }
   }
 
@@ -204,7 +205,48 @@ class LinearCrossEntropyTest {
         IllegalArgumentException.class,
         () ->
             LinearCrossEntropy.forward(
-                p.x, p.w, p.aims(), p.losses, null, CrossEntropy.Options.DEFAULT, -1));
+                p.x, p.w, p.aims(), p.losses, null, CrossEntropy.Options.DEFAULT, -1, null));
+  }
+
+  @Test
+  void memoryThatIsLentGivesTheSameBits() {
+    Problem p = new Problem(100, 40, 300, 0);
+    CrossEntropy.Options options = CrossEntropy.Options.DEFAULT;
+    LinearCrossEntropy.forwardBackward(
+        p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, null);
+    float[] dx = floats(p.dx);
+    float[] dw = floats(p.dw);
+    long bytes = LinearCrossEntropy.workingBytes(100, 300, 33);
+    MemorySegment all = GLOBAL.allocate(bytes + 12);
+    all.fill((byte) -1);
+    MemorySegment working = all.asSlice(8, bytes);
+    for (int i = 0; i < 2; i++) {
+      LinearCrossEntropy.forwardBackward(
+          p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, working);
+      assertArrayEquals(dx, floats(p.dx));
+      assertArrayEquals(dw, floats(p.dw));
+    }
+    assertEquals(-1L, all.get(ValueLayout.JAVA_LONG_UNALIGNED, 0));
+    assertEquals(-1, all.get(ValueLayout.JAVA_INT_UNALIGNED, bytes + 8));
+    for (MemorySegment wrong :
+        new MemorySegment[] {
+          working.asSlice(0, bytes - 4),
+          MemorySegment.ofArray(new float[(int) bytes / 4]),
+          working.asReadOnly(),
+        }) {
+      refused(
+          "working memory",
+          () ->
+              LinearCrossEntropy.forwardBackward(
+                  p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, wrong));
+    }
+    Matrix inside = new Matrix(working, 100, 40);
+    refused(
+        "working memory",
+        () ->
+            LinearCrossEntropy.forwardBackward(
+                p.x, p.w, p.aims(), p.losses, p.lse, inside, p.dw, false, 1, options, 33, working));
+    assertArrayEquals(dw, floats(p.dw));
   }
 
   @Test

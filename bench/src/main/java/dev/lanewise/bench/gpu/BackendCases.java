@@ -453,18 +453,20 @@ public final class BackendCases {
             Buffer weight = r.floats(r.normal((long) vocab * channels, 0.3));
             Buffer loss = r.poison(DType.FLOAT32, 1);
             r.backend.linearCrossEntropy(
-                x, weight, targets, -100, loss, null, null, false, 1, rows, channels, vocab, 0);
+                x, weight, targets, -100, loss, null, null, false, 1, rows, channels, vocab, 0,
+                null);
             r.output("loss alone", loss);
             Buffer dx = r.poison((long) rows * channels);
             Buffer dWeight = r.floats(r.normal((long) vocab * channels, 1e-3));
             r.backend.linearCrossEntropy(
-                x, weight, targets, -100, loss, dx, dWeight, true, 0.25f, rows, channels, vocab, 0);
+                x, weight, targets, -100, loss, dx, dWeight, true, 0.25f, rows, channels, vocab, 0,
+                null);
             r.output("loss", loss);
             r.output("dx", dx);
             r.output("dWeight added", dWeight);
             r.backend.linearCrossEntropy(
-                x, weight, targets, -100, loss, dx, dWeight, false, 0.25f, rows, channels, vocab,
-                5);
+                x, weight, targets, -100, loss, dx, dWeight, false, 0.25f, rows, channels, vocab, 5,
+                null);
             r.output("dWeight", dWeight);
           });
     }

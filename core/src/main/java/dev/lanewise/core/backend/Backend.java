@@ -301,9 +301,14 @@ public interface Backend extends AutoCloseable {
    */
   int headRows(int rows, int vocab, int mostRows);
 
-  /** Bytes of the logits that {@link #linearCrossEntropy} holds at a time. */
-  default long headBytes(int rows, int vocab, int mostRows) {
+  /** Bytes that {@link #linearCrossEntropy} takes for logits beside those that it is lent. */
+  default long ownLogitBytes(int rows, int vocab, int mostRows) {
     return (long) headRows(rows, vocab, mostRows) * vocab * activationType().bytes;
+  }
+
+  /** Bytes that {@link #linearCrossEntropy} is best lent for logits; 0 if it needs none. */
+  default long lentLogitBytes(int rows, int vocab, int mostRows) {
+    return 0;
   }
 
   /**
@@ -317,6 +322,8 @@ public interface Backend extends AutoCloseable {
    * @param dWeight nullable; float32; written likewise, or added to when {@code accumulate}
    * @param mostRows most rows of logits to hold at a time; 0 for what the device likes best. It
    *     decides in which order {@code dWeight} is summed
+   * @param logits nullable; memory of at least {@link #lentLogitBytes}, undefined afterwards;
+   *     without it the device keeps memory of its own
    */
   void linearCrossEntropy(
       Buffer x,
@@ -331,7 +338,8 @@ public interface Backend extends AutoCloseable {
       int rows,
       int channels,
       int vocab,
-      int mostRows);
+      int mostRows,
+      Buffer logits);
 
   // Matrices and elements
   // ----------------------------------------------------------------------------

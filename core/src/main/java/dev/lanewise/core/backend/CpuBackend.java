@@ -524,6 +524,16 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public long ownLogitBytes(int rows, int vocab, int mostRows) {
+    return 0;
+  }
+
+  @Override
+  public long lentLogitBytes(int rows, int vocab, int mostRows) {
+    return LinearCrossEntropy.workingBytes(rows, vocab, mostRows);
+  }
+
+  @Override
   public void linearCrossEntropy(
       Buffer x,
       Buffer weight,
@@ -537,9 +547,11 @@ public final class CpuBackend implements Backend {
       int rows,
       int channels,
       int vocab,
-      int mostRows) {
+      int mostRows,
+      Buffer logits) {
     CrossEntropy.Options options = options(CrossEntropy.Reduction.MEAN, ignoreIndex, 0);
     MemorySegment losses = scratch(rows).segment();
+    MemorySegment working = logits == null ? null : of(logits);
     float mean =
         dx == null && dWeight == null
             ? LinearCrossEntropy.forward(
@@ -549,7 +561,8 @@ public final class CpuBackend implements Backend {
                 losses,
                 null,
                 options,
-                mostRows)
+                mostRows,
+                working)
             : LinearCrossEntropy.forwardBackward(
                 matrix(x, rows, channels),
                 matrix(weight, vocab, channels),
@@ -561,7 +574,8 @@ public final class CpuBackend implements Backend {
                 accumulate,
                 gradientScale,
                 options,
-                mostRows);
+                mostRows,
+                working);
     of(loss).set(FLOAT, 0, mean);
   }
 

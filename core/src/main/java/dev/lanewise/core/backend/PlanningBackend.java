@@ -11,7 +11,7 @@ import java.util.Set;
  * model that runs on it for one step tells how much memory a step takes.
  */
 public final class PlanningBackend implements InvocationHandler {
-  private final DType activationType;
+  private final Backend planned;
   private final Set<Buffer> live = new HashSet<>();
   private long bytes;
   private long peak;
@@ -19,10 +19,10 @@ public final class PlanningBackend implements InvocationHandler {
   /**
    * A device on which nothing is allocated yet.
    *
-   * @param activationType type of activations to count with
+   * @param planned the device whose memory is to be counted
    */
-  public PlanningBackend(DType activationType) {
-    this.activationType = activationType;
+  public PlanningBackend(Backend planned) {
+    this.planned = planned;
   }
 
   /** The device, to run a model on. */
@@ -53,7 +53,13 @@ public final class PlanningBackend implements InvocationHandler {
     return switch (method.getName()) {
       case "name" -> "planning";
       case "description" -> "a device that only counts memory";
-      case "activationType" -> activationType;
+      case "activationType" -> planned.activationType();
+      case "headRows" ->
+          planned.headRows((int) arguments[0], (int) arguments[1], (int) arguments[2]);
+      case "ownLogitBytes" ->
+          planned.ownLogitBytes((int) arguments[0], (int) arguments[1], (int) arguments[2]);
+      case "lentLogitBytes" ->
+          planned.lentLogitBytes((int) arguments[0], (int) arguments[1], (int) arguments[2]);
       case "keepsActivations" -> false;
       case "availableMemory" -> Long.MAX_VALUE;
       case "allocate" -> {

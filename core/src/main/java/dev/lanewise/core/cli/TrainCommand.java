@@ -101,6 +101,8 @@ final class TrainCommand implements Subcommand {
     try (Dataset data = runData.open(tokenizer, cache(), progress::preparing);
         Backend backend = options.device.open()) {
       progress.prepared();
+      // What preparing a text left on the heap goes back to the system before tensors are made.
+      System.gc();
       RunFolder.Description description = known;
       if (known == null) {
         GptConfig model = options.model(data.tokenizer().vocabSize());

@@ -540,6 +540,7 @@ final class LayerOps {
   static final class LinearCrossEntropy extends Op {
     final int ignoreIndex;
     private Buffer dx;
+    private Buffer logits;
     private float scale;
     private final int rows;
     private final int channels;
@@ -572,6 +573,8 @@ final class LayerOps {
       if (wantsGradient()) {
         dx = take(inputs[0].shape().count());
       }
+      long bytes = backend.lentLogitBytes(rows, vocab, tape.headRows());
+      logits = bytes == 0 ? null : tape.workspace().takeForNow(bytes);
     }
 
     @Override
@@ -591,7 +594,8 @@ final class LayerOps {
           rows,
           channels,
           vocab,
-          tape.headRows());
+          tape.headRows(),
+          logits);
     }
 
     @Override

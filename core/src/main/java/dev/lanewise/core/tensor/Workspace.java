@@ -92,6 +92,13 @@ final class Workspace implements AutoCloseable {
     return view(new Range(chunk, 0, bytes), type, length);
   }
 
+  /** Takes memory for the length of one operation; gradients of later ones may lie there. */
+  Buffer takeForNow(long bytes) {
+    Buffer buffer = take(DType.UINT8, bytes);
+    giveBack(buffer);
+    return buffer;
+  }
+
   private Buffer view(Range range, DType type, long length) {
     Buffer buffer = chunks.get(range.chunk).view(type, range.from, length);
     taken.put(buffer, range);

@@ -25,7 +25,8 @@ import java.util.List;
  *     keeps of them
  * @param gradients bytes of their gradients, but for those that lie where activations were
  * @param moments bytes of the optimiser's moments
- * @param activations bytes of activations and their gradients, at their peak
+ * @param activations bytes of activations and their gradients, at their peak, and of the logits
+ *     that lie where these gradients will be
  * @param working bytes of working memory: of kernels, of Java itself
  */
 public record MemoryPlan(
@@ -107,9 +108,10 @@ public record MemoryPlan(
     int batch = config.batch();
     int context = config.context();
     DType activationType = backend.activationType();
-    try (Backend counting = new PlanningBackend(activationType).backend();
+    try (Backend counting = new PlanningBackend(backend).backend();
         Tape tape = new Tape(counting, true)) {
       tape.setRecompute(recompute(config, backend));
+      tape.setHeadRows(config.headRows());
       if (laysGradientsOverActivations(config, backend)) {
         tape.layGradientsOverActivations();
       }
@@ -133,7 +135,7 @@ public record MemoryPlan(
         tape.reset();
         gpt.next(tape.ids(Shape.of(1, context)), cache);
         long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
-        long logits = backend.headBytes(batch * context, model.vocabSize(), config.headRows());
+        long logits = backend.ownLogitBytes(batch * context, model.vocabSize(), config.headRows());
         return new MemoryPlan(
             parameters + copy,
             tape.gradientBytes(),

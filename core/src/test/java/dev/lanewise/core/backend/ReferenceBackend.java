@@ -559,7 +559,8 @@ public final class ReferenceBackend implements Backend {
       int rows,
       int channels,
       int vocab,
-      int mostRows) {
+      int mostRows,
+      Buffer lent) {
     Buffer logits = allocate(DType.FLOAT32, (long) rows * vocab);
     linear(x, weight, null, Activation.NONE, null, null, logits, rows, channels, vocab);
     crossEntropy(

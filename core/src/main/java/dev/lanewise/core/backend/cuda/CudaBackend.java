@@ -1271,7 +1271,8 @@ public final class CudaBackend implements Backend {
       int rows,
       int channels,
       int vocab,
-      int mostRows) {
+      int mostRows,
+      Buffer lent) {
     enter();
     CudaBuffer from = real("x", x, (long) rows * channels);
     DType type = from.type();
@@ -1352,7 +1353,7 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
-  public long headBytes(int rows, int vocab, int mostRows) {
+  public long ownLogitBytes(int rows, int vocab, int mostRows) {
     return headRows(rows, vocab, mostRows) * logitStride(vocab) * activationType.bytes;
   }
 
