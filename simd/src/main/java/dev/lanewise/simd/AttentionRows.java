@@ -126,6 +126,22 @@ final class AttentionRows {
       }
       target += 2 * panelStep;
     }
+    // Heads of 32 floats are too common to be copied under a mask, which takes several times
+    // longer.
+    if (i <= length - PANEL) {
+      long a = at + i * 4L;
+      long b = target;
+      for (int row = 0; row < rows; row++) {
+        FloatVector x0 = FloatVector.fromMemorySegment(F, from, a, ORDER);
+        FloatVector x1 = FloatVector.fromMemorySegment(F, from, a + V, ORDER);
+        x0.mul(factor).intoMemorySegment(to, b, ORDER);
+        x1.mul(factor).intoMemorySegment(to, b + V, ORDER);
+        a += step;
+        b += targetStep;
+      }
+      target += panelStep;
+      i += PANEL;
+    }
     for (; i < length; i += LANES) {
       VectorMask<Float> rest = F.indexInRange(i, length);
       long a = at + i * 4L;

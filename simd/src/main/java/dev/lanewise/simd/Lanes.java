@@ -4,6 +4,13 @@ import static dev.lanewise.simd.Machine.LANES;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.DoubleVector;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorShuffle;
+import jdk.incubator.vector.VectorSpecies;
 
 /**
  * Sums across the lanes of a stored vector, always in the same order. The Vector API's own
@@ -11,26 +18,40 @@ import java.lang.foreign.ValueLayout;
  * a run's bits would depend on when the compiler came.
  */
 final class Lanes {
-  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+  private static final VectorSpecies<Double> D =
+      VectorSpecies.of(double.class, VectorShape.forBitSize(Machine.VECTOR_BYTES * 8));
+
+  /** As many floats as {@link #D} has doubles. */
+  private static final VectorSpecies<Float> HALF =
+      VectorSpecies.of(float.class, VectorShape.forBitSize(Machine.VECTOR_BYTES * 4));
+
+  private static final long HALF_BYTES = Machine.VECTOR_BYTES / 2;
+  private static final VectorShuffle<Double> BY_4 = rotation(4);
+  private static final VectorShuffle<Double> BY_2 = rotation(2);
+  private static final VectorShuffle<Double> BY_1 = rotation(1);
+  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfDouble DOUBLE = ValueLayout.JAVA_DOUBLE_UNALIGNED;
 
   private Lanes() {}
 
+  private static VectorShuffle<Double> rotation(int by) {
+    return VectorShuffle.iota(D, by % (LANES / 2), 1, true);
+  }
+
   /** Sum of the floats of the vector at byte {@code at}. */
   static double sum(MemorySegment s, long at) {
     s = Native.known(s);
-    double a = 0;
-    double b = 0;
-    double c = 0;
-    double d = 0;
-    for (int i = 0; i < LANES; i += 4) {
-      long lane = at + (long) i * Float.BYTES;
-      a += s.get(FLOAT, lane);
-      b += s.get(FLOAT, lane + 4);
-      c += s.get(FLOAT, lane + 8);
-      d += s.get(FLOAT, lane + 12);
+    FloatVector low = FloatVector.fromMemorySegment(HALF, s, at, ORDER);
+    FloatVector high = FloatVector.fromMemorySegment(HALF, s, at + HALF_BYTES, ORDER);
+    DoubleVector first = (DoubleVector) low.convertShape(VectorOperators.F2D, D, 0);
+    DoubleVector sum = ((DoubleVector) high.convertShape(VectorOperators.F2D, D, 0)).add(first);
+    if (LANES > 8) {
+      sum = sum.add(sum.rearrange(BY_4));
     }
-    return (a + b) + (c + d);
+    if (LANES > 4) {
+      sum = sum.add(sum.rearrange(BY_2));
+    }
+    return sum.add(sum.rearrange(BY_1)).lane(0);
   }
 
   /** Sum of the doubles of the vector at byte {@code at}. */
