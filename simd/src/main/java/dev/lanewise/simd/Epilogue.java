@@ -107,6 +107,14 @@ public final class Epilogue {
         && residual == null;
   }
 
+  /** Whether it adds a bias, perhaps a residual too, and does nothing else. */
+  boolean isSum() {
+    return bias != null
+        && preActivation == null
+        && activation == Activation.NONE
+        && gradientActivation == Activation.NONE;
+  }
+
   /** Checks the operands against a product's shape and memory, before it writes anything. */
   void check(int m, int n, MemorySegment c, long cOffset, long ldc) {
     if (bias != null) {

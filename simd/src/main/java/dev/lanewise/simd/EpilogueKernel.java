@@ -101,19 +101,19 @@ final class EpilogueKernel {
     MemorySegment.copy(padded, 0, c, at, bytes);
   }
 
-  private static long biasAt(Epilogue e, int col) {
+  static long biasAt(Epilogue e, int col) {
     return 4 * (e.biasOffset + col);
   }
 
-  private static long at(Matrix m, int i, int j) {
+  static long at(Matrix m, int i, int j) {
     return m == null ? 0 : 4 * (m.offset() + i * m.stride() + j);
   }
 
-  private static long stride(Matrix m) {
+  static long stride(Matrix m) {
     return m == null ? 0 : 4 * m.stride();
   }
 
-  private static MemorySegment segment(Matrix m) {
+  static MemorySegment segment(Matrix m) {
     return m == null ? null : m.segment();
   }
 

@@ -74,6 +74,9 @@ final class GemmJob implements Workers.Task {
   /** Whether operands have changed places, and the product is C transposed. */
   private boolean isTurned;
 
+  /** Whether tiles add bias and residual themselves, while C is still in registers. */
+  private boolean addsInTiles;
+
   private Phase phase;
   private int blocks;
   private int blockDepth;
@@ -117,6 +120,7 @@ final class GemmJob implements Workers.Task {
     }
     blocks = Math.max(1, Blocking.blocks(k));
     blockDepth = Blocking.depth(k);
+    addsInTiles = false;
     if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
       tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
       try (Scratch scratch = Scratch.take(SkinnyKernel.bytes(m, k))) {
@@ -158,6 +162,13 @@ final class GemmJob implements Workers.Task {
   }
 
   private void multiplyTiles(int threads) {
+    addsInTiles =
+        MicroKernel.ADDS
+            && epilogue != null
+            && epilogue.isSum()
+            && blocks == 1
+            && beta == 0
+            && !isTurned;
     boolean scalesA = packed != null && alpha != 1;
     boolean byColumns =
         isTurned ? Blocking.dealsPanels(n, blockDepth, threads) : Blocking.byColumns(m, n, threads);
@@ -450,7 +461,7 @@ final class GemmJob implements Workers.Task {
     int rows = (to - from + ROWS - 1) / ROWS * ROWS;
     if (aTransposed) {
       long fromAt = aAt + firstAt * aStride + 4L * from;
-      Packing.transpose(a, fromAt, aStride, depth, to - from, target, at, depth);
+      Packing.transposeInParts(a, fromAt, aStride, depth, to - from, target, at, depth);
     } else {
       for (int i = 0; i < rows; i++) {
         long rowAt = aAt + Math.min(from + i, to - 1) * aStride + 4 * firstAt;
@@ -525,18 +536,41 @@ final class GemmJob implements Workers.Task {
     int cols = Math.min(width, n - col);
     int depth = depth(kb);
     if (height == ROWS && cols == width && bStep == 0) {
+      if (addsInTiles && width == COLS) {
+        Matrix residual = epilogue.residual;
+        MicroKernel.multiplyAndAdd(
+            rows,
+            rowAt,
+            aRow,
+            panels,
+            panelAt,
+            depth,
+            c,
+            at,
+            cStride,
+            epilogue.bias,
+            EpilogueKernel.biasAt(epilogue, col),
+            EpilogueKernel.segment(residual),
+            EpilogueKernel.at(residual, i, col),
+            EpilogueKernel.stride(residual));
+        return;
+      }
       MicroKernel.multiply(
           width, rows, rowAt, aRow, panels, panelAt, depth, c, at, cStride, beta(kb));
-      return;
-    }
-    long rowBytes = 4L * width;
-    if (bStep == 0) {
-      MicroKernel.multiply(width, rows, rowAt, aRow, panels, panelAt, depth, temp, 0, rowBytes, 0);
     } else {
-      MicroKernel.multiplyApart(
-          rows, rowAt, aRow, panels, panelAt, bStep, depth, temp, 0, rowBytes);
+      long rowBytes = 4L * width;
+      if (bStep == 0) {
+        MicroKernel.multiply(
+            width, rows, rowAt, aRow, panels, panelAt, depth, temp, 0, rowBytes, 0);
+      } else {
+        MicroKernel.multiplyApart(
+            rows, rowAt, aRow, panels, panelAt, bStep, depth, temp, 0, rowBytes);
+      }
+      Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
     }
-    Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, beta(kb));
+    if (addsInTiles) {
+      EpilogueKernel.apply(epilogue, c, cAt, cStride, i, height, col, cols, temp);
+    }
   }
 
   private long stripBytes(int cols) {
@@ -576,7 +610,7 @@ final class GemmJob implements Workers.Task {
   }
 
   private void finish(int kb, int i, int rows, int col, int cols, MemorySegment temp) {
-    if (epilogue != null && kb == blocks - 1) {
+    if (epilogue != null && kb == blocks - 1 && !addsInTiles) {
       EpilogueKernel.apply(epilogue, c, cAt, cStride, i, rows, col, cols, temp);
     }
   }

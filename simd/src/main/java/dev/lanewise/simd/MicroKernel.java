@@ -34,6 +34,9 @@ final class MicroKernel {
   /** Columns of a full panel. */
   static final int COLS = (MANY_REGISTERS ? 4 : 2) * Machine.LANES;
 
+  /** Whether {@link #multiplyAndAdd} may be called: where tiles of four vectors a row are used. */
+  static final boolean ADDS = MANY_REGISTERS;
+
   /** Columns of the narrow panel that may come last. */
   static final int FEW_COLS = 2 * Machine.LANES;
 
@@ -60,8 +63,8 @@ final class MicroKernel {
   private MicroKernel() {}
 
   /**
-   * Has the kernels compiled, in about half a second, before a product so large that it would else
-   * be interpreted for longer than that. A loop that is interpreted for long is compiled from its
+   * Has the kernels compiled, in about a second, before a product so large that it would else be
+   * interpreted for longer than that. A loop that is interpreted for long is compiled from its
    * middle on, where less is known: that takes four times as long, and the code is used once.
    */
   static void prepare() {
@@ -77,16 +80,26 @@ final class MicroKernel {
     try (Scratch scratch = Scratch.take(4L * COLS * (PREPARED_DEPTH + ROWS))) {
       MemorySegment s = scratch.segment;
       long cAt = 4L * COLS * PREPARED_DEPTH;
-      for (float beta = 0; beta <= 1; beta++) {
+      for (int tile = 0; tile < (ADDS ? 4 : 2); tile++) {
         long nanos = Long.MAX_VALUE;
         for (int calls = 0; calls < MOST_CALLS && nanos > COMPILED_NANOS; calls++) {
           long start = System.nanoTime();
-          multiply(COLS, s, 0, 0, s, 0, PREPARED_DEPTH, s, cAt, 4L * COLS, beta);
+          prepare(tile, s, cAt);
           nanos = System.nanoTime() - start;
         }
       }
     }
     isPrepared = true;
+  }
+
+  private static void prepare(int tile, MemorySegment s, long cAt) {
+    int depth = PREPARED_DEPTH;
+    long row = 4L * COLS;
+    switch (tile) {
+      case 0, 1 -> multiply(COLS, s, 0, 0, s, 0, depth, s, cAt, row, tile);
+      case 2 -> multiplyAndAdd(s, 0, 0, s, 0, depth, s, cAt, row, s, 0, null, 0, 0);
+      default -> multiplyAndAdd(s, 0, 0, s, 0, depth, s, cAt, row, s, 0, s, 0, 0);
+    }
   }
 
   /**
@@ -120,6 +133,49 @@ final class MicroKernel {
       } else {
         tile4More(a, aAt, aRow, b, bAt, depth, c, cAt, cStride, beta);
       }
+    }
+  }
+
+  /**
+   * Computes a tile of {@link #COLS} columns, {@code C = A B + bias + residual}, if {@link #ADDS}.
+   * What is added meets the products in registers: in a pass of its own, over columns that lie in
+   * short runs, it took a tenth of the time of GPT-2's narrow products.
+   *
+   * @param residual a matrix of C's shape, or null
+   */
+  static void multiplyAndAdd(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      MemorySegment b,
+      long bAt,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment residual,
+      long residualAt,
+      long residualStride) {
+    if (residual == null) {
+      tile4Bias(a, aAt, aRow, b, bAt, depth, c, cAt, cStride, bias, biasAt);
+    } else {
+      tile4Residual(
+          a,
+          aAt,
+          aRow,
+          b,
+          bAt,
+          depth,
+          c,
+          cAt,
+          cStride,
+          bias,
+          biasAt,
+          residual,
+          residualAt,
+          residualStride);
     }
   }
 
@@ -239,6 +295,315 @@ final class MicroKernel {
     c51.intoMemorySegment(c, cAt + V, ORDER);
     c52.intoMemorySegment(c, cAt + 2 * V, ORDER);
     c53.intoMemorySegment(c, cAt + 3 * V, ORDER);
+  }
+
+  private static void tile4Bias(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      MemorySegment b,
+      long bAt,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      MemorySegment bias,
+      long biasAt) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
+    bias = Native.known(bias);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c02 = zero;
+    FloatVector c03 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c12 = zero;
+    FloatVector c13 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c22 = zero;
+    FloatVector c23 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c32 = zero;
+    FloatVector c33 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c42 = zero;
+    FloatVector c43 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
+    FloatVector c52 = zero;
+    FloatVector c53 = zero;
+    for (int k = 0; k < depth; k++) {
+      long step = 4L * k;
+      long at = bAt + 4L * COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      c02 = a0.fma(b2, c02);
+      c03 = a0.fma(b3, c03);
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      c12 = a1.fma(b2, c12);
+      c13 = a1.fma(b3, c13);
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      c22 = a2.fma(b2, c22);
+      c23 = a2.fma(b3, c23);
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      c32 = a3.fma(b2, c32);
+      c33 = a3.fma(b3, c33);
+      FloatVector a4 = FloatVector.broadcast(F, e4);
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      c42 = a4.fma(b2, c42);
+      c43 = a4.fma(b3, c43);
+      FloatVector a5 = FloatVector.broadcast(F, e5);
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      c52 = a5.fma(b2, c52);
+      c53 = a5.fma(b3, c53);
+    }
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    FloatVector bias0 = FloatVector.fromMemorySegment(F, bias, biasAt, ORDER);
+    FloatVector bias1 = FloatVector.fromMemorySegment(F, bias, biasAt + V, ORDER);
+    FloatVector bias2 = FloatVector.fromMemorySegment(F, bias, biasAt + 2 * V, ORDER);
+    FloatVector bias3 = FloatVector.fromMemorySegment(F, bias, biasAt + 3 * V, ORDER);
+    one.fma(c00, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c01, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c02, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c03, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    one.fma(c10, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c11, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c12, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c13, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    one.fma(c20, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c21, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c22, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c23, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    one.fma(c30, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c31, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c32, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c33, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    one.fma(c40, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c41, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c42, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c43, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    one.fma(c50, bias0).intoMemorySegment(c, cAt, ORDER);
+    one.fma(c51, bias1).intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c52, bias2).intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c53, bias3).intoMemorySegment(c, cAt + 3 * V, ORDER);
+  }
+
+  private static void tile4Residual(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      MemorySegment b,
+      long bAt,
+      int depth,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment residual,
+      long residualAt,
+      long residualStride) {
+    a = Native.known(a);
+    b = Native.known(b);
+    c = Native.known(c);
+    bias = Native.known(bias);
+    residual = Native.known(residual);
+    long a1At = aAt + 1 * aRow;
+    long a2At = aAt + 2 * aRow;
+    long a3At = aAt + 3 * aRow;
+    long a4At = aAt + 4 * aRow;
+    long a5At = aAt + 5 * aRow;
+    FloatVector zero = FloatVector.zero(F);
+    FloatVector c00 = zero;
+    FloatVector c01 = zero;
+    FloatVector c02 = zero;
+    FloatVector c03 = zero;
+    FloatVector c10 = zero;
+    FloatVector c11 = zero;
+    FloatVector c12 = zero;
+    FloatVector c13 = zero;
+    FloatVector c20 = zero;
+    FloatVector c21 = zero;
+    FloatVector c22 = zero;
+    FloatVector c23 = zero;
+    FloatVector c30 = zero;
+    FloatVector c31 = zero;
+    FloatVector c32 = zero;
+    FloatVector c33 = zero;
+    FloatVector c40 = zero;
+    FloatVector c41 = zero;
+    FloatVector c42 = zero;
+    FloatVector c43 = zero;
+    FloatVector c50 = zero;
+    FloatVector c51 = zero;
+    FloatVector c52 = zero;
+    FloatVector c53 = zero;
+    for (int k = 0; k < depth; k++) {
+      long step = 4L * k;
+      long at = bAt + 4L * COLS * k;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at + V, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at + 2 * V, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at + 3 * V, ORDER);
+      float e0 = a.get(FLOAT, aAt + step);
+      float e1 = a.get(FLOAT, a1At + step);
+      float e2 = a.get(FLOAT, a2At + step);
+      FloatVector a0 = FloatVector.broadcast(F, e0);
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      c02 = a0.fma(b2, c02);
+      c03 = a0.fma(b3, c03);
+      float e3 = a.get(FLOAT, a3At + step);
+      FloatVector a1 = FloatVector.broadcast(F, e1);
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      c12 = a1.fma(b2, c12);
+      c13 = a1.fma(b3, c13);
+      float e4 = a.get(FLOAT, a4At + step);
+      FloatVector a2 = FloatVector.broadcast(F, e2);
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      c22 = a2.fma(b2, c22);
+      c23 = a2.fma(b3, c23);
+      float e5 = a.get(FLOAT, a5At + step);
+      FloatVector a3 = FloatVector.broadcast(F, e3);
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      c32 = a3.fma(b2, c32);
+      c33 = a3.fma(b3, c33);
+      FloatVector a4 = FloatVector.broadcast(F, e4);
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      c42 = a4.fma(b2, c42);
+      c43 = a4.fma(b3, c43);
+      FloatVector a5 = FloatVector.broadcast(F, e5);
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+      c52 = a5.fma(b2, c52);
+      c53 = a5.fma(b3, c53);
+    }
+    FloatVector one = FloatVector.broadcast(F, 1f);
+    FloatVector bias0 = FloatVector.fromMemorySegment(F, bias, biasAt, ORDER);
+    FloatVector bias1 = FloatVector.fromMemorySegment(F, bias, biasAt + V, ORDER);
+    FloatVector bias2 = FloatVector.fromMemorySegment(F, bias, biasAt + 2 * V, ORDER);
+    FloatVector bias3 = FloatVector.fromMemorySegment(F, bias, biasAt + 3 * V, ORDER);
+    one.fma(c00, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c01, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c02, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c03, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    residualAt += residualStride;
+    one.fma(c10, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c11, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c12, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c13, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    residualAt += residualStride;
+    one.fma(c20, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c21, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c22, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c23, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    residualAt += residualStride;
+    one.fma(c30, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c31, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c32, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c33, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    residualAt += residualStride;
+    one.fma(c40, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c41, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c42, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c43, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
+    cAt += cStride;
+    residualAt += residualStride;
+    one.fma(c50, bias0)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt, ORDER))
+        .intoMemorySegment(c, cAt, ORDER);
+    one.fma(c51, bias1)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + V, ORDER))
+        .intoMemorySegment(c, cAt + V, ORDER);
+    one.fma(c52, bias2)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 2 * V, ORDER))
+        .intoMemorySegment(c, cAt + 2 * V, ORDER);
+    one.fma(c53, bias3)
+        .add(FloatVector.fromMemorySegment(F, residual, residualAt + 3 * V, ORDER))
+        .intoMemorySegment(c, cAt + 3 * V, ORDER);
   }
 
   private static void tile4More(

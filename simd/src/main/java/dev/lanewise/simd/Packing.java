@@ -33,6 +33,9 @@ final class Packing {
   private static final IntVector LOW_8 = low(8);
   private static final IntVector HIGH_8 = high(8);
 
+  /** Bytes of stored rows that are transposed at a time. */
+  private static final long PART_BYTES = 64 << 10;
+
   /** Takes what {@link #touch} read, so that the reads are not optimised away. */
   @SuppressWarnings("UnusedVariable")
   private static int sink;
@@ -70,8 +73,44 @@ final class Packing {
       MemorySegment to,
       long toAt,
       int width) {
-    touch(from, at, stride, lines, depth);
+    transpose(from, at, stride, lines, depth, to, toAt, width, (long) width * Float.BYTES);
+  }
+
+  /**
+   * As {@link #transpose(MemorySegment, long, long, int, int, MemorySegment, long, int)} of many
+   * stored rows, some at a time, so that a core's second-level cache holds what it reads twice.
+   */
+  static void transposeInParts(
+      MemorySegment from,
+      long at,
+      long stride,
+      int lines,
+      int depth,
+      MemorySegment to,
+      long toAt,
+      int width) {
     long toStride = (long) width * Float.BYTES;
+    int part = (int) Math.max(1, PART_BYTES / (4L * Math.max(1, depth) * LANES)) * LANES;
+    // Backwards, so that what the last part overruns is written over by the first.
+    for (int line = (width - 1) / part * part; line >= 0; line -= part) {
+      int some = Math.min(part, width - line);
+      int there = Math.clamp(lines - line, 0, some);
+      long partAt = at + line * stride;
+      transpose(from, partAt, stride, there, depth, to, toAt + 4L * line, some, toStride);
+    }
+  }
+
+  private static void transpose(
+      MemorySegment from,
+      long at,
+      long stride,
+      int lines,
+      int depth,
+      MemorySegment to,
+      long toAt,
+      int width,
+      long toStride) {
+    touch(from, at, stride, lines, depth);
     int whole = lines == 0 || depth < LANES ? 0 : depth;
     for (int next = 0; next < whole; next += LANES) {
       // The last square is moved back to end with the last column.
