@@ -456,7 +456,8 @@ class GemmTest {
   @EnumSource(Epilogue.Activation.class)
   void epiloguesFollowTheFormula(Epilogue.Activation activation) {
     Random random = new Random(9);
-    for (int[] s : new int[][] {{1, 1, 3}, {3, 37, 40}, {30, 75, 1100}, {130, 70, 20}}) {
+    for (int[] s :
+        new int[][] {{1, 1, 3}, {3, 37, 40}, {30, 75, 1100}, {130, 70, 20}, {400, 130, 20}}) {
       int m = s[0];
       int n = s[1];
       Matrix a = random(random, m, s[2], 0, false);
@@ -494,6 +495,32 @@ class GemmTest {
       Gemm.multiply(1, a, PackedMatrix.of(GLOBAL, b), 0, packed, backward);
       float difference = m <= SkinnyKernel.ROWS ? (float) tolerance(4 * s[2]) : 0;
       assertArrayEquals(floats(c), floats(packed), difference);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1,1,3", "6,64,5", "13,150,40", "131,257,30", "400,130,20", "20,128,1100"})
+  void biasAndResidualAreAddedAfterTheProduct(int m, int n, int k) {
+    Random random = new Random(m * 31 + n * 7 + k);
+    MemorySegment bias = GLOBAL.allocate(4L * n + 4);
+    fill(random, bias);
+    for (int t = 0; t < 4; t++) {
+      Matrix a = random(random, m, k, t, (t & 1) != 0);
+      Matrix b = random(random, k, n, 2, (t & 2) != 0);
+      Matrix residual = random(random, m, n, 3, false);
+      Matrix plain = random(random, m, n, 0, false);
+      Matrix c = random(random, m, n, 1, false);
+      Gemm.multiply(a, b, plain);
+      float[] biased = new float[m * n];
+      float[] added = new float[m * n];
+      for (int i = 0; i < m * n; i++) {
+        biased[i] = get(plain, i / n, i % n) + bias.get(FLOAT, 4 * (i % n + 1L));
+        added[i] = biased[i] + get(residual, i / n, i % n);
+      }
+      Gemm.multiply(a, b, c, new Epilogue().bias(bias, 1));
+      assertArrayEquals(biased, floats(c), "bias, transposes " + t);
+      Gemm.multiply(a, b, c, new Epilogue().bias(bias, 1).residual(residual));
+      assertArrayEquals(added, floats(c), "residual, transposes " + t);
     }
   }
 
