@@ -22,7 +22,8 @@ import java.util.Optional;
  * @param cost what an operation costs
  * @param nanos our time of an operation
  * @param limit our speed as a fraction of what the machine's arithmetic or memory gave by turns
- *     with us: 1 at the limit, above it when operands stay in the caches; null on another device
+ *     with us: 1 at the limit, above it when operands stay in the caches; null on another device,
+ *     or where arithmetic was beaten, so that the machine's own loop cannot have run as it should
  * @param rivals the peers
  * @param surroundings what the machine was like meanwhile
  * @param warmUp our way to full speed: seconds since the JVM started, and nanoseconds of an
@@ -49,8 +50,17 @@ public record Result(
     Map<String, Memory> memory,
     int forks) {
 
-  /** Keeps the lists unmodifiable. */
+  /** Operations of so many flops to a byte are held up by arithmetic on any processor. */
+  private static final double ARITHMETIC = 50;
+
+  /** What timings by turns may be out by. */
+  private static final double SLACK = 1.05;
+
+  /** Keeps the lists unmodifiable, and no limit that cannot be one. */
   public Result {
+    if (limit != null && limit.median() > SLACK && cost.flops() > ARITHMETIC * cost.bytes()) {
+      limit = null;
+    }
     rivals = List.copyOf(rivals);
     warmUp = List.copyOf(warmUp);
     failures = List.copyOf(failures);

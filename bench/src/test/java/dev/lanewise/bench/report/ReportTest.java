@@ -186,6 +186,14 @@ class ReportTest {
         only(Comparison.of(report(before), report(withLimit(slower, 0.66)))).verdict());
   }
 
+  @Test
+  void aLimitOfArithmeticThatIsBeatenIsLeftOut() {
+    Result result = result(5, 5.5, 0, 480);
+    assertEquals(1.04, withLimit(result, 1.04).limit().median());
+    assertNull(withLimit(result, 1.4).limit());
+    assertFalse(MarkdownReport.into("", report(withLimit(result, 1.4))).contains("140 %"));
+  }
+
   private static Result withLimit(Result r, double limit) {
     return new Result(
         r.suite(),
