@@ -277,17 +277,11 @@ public final class LinearCrossEntropy {
     int floats = (int) (bytes / Float.BYTES);
     String name = "working memory";
     Checks.writable(name, working, 0, floats);
-    checkTargets(name, working, 0, floats, targets);
+    checkFloats(name, working, floats, x, w, targets, options);
     Checks.disjoint(name, working, 0, floats, "losses", losses, 0, (long) rows);
     if (lse != null) {
       Checks.disjoint(name, working, 0, floats, "lse", lse, 0, (long) rows);
     }
-    if (options.classWeights() != null) {
-      Checks.disjoint(
-          name, working, 0, floats, "class weights", options.classWeights(), 0, (long) w.rows());
-    }
-    Checks.disjoint(name, working, floats, "x", x);
-    Checks.disjoint(name, working, floats, "w", w);
     if (dx != null) {
       Checks.disjoint(name, working, floats, "dx", dx);
     }
@@ -386,10 +380,10 @@ public final class LinearCrossEntropy {
       }
     }
     Checks.writable("losses", losses, 0, rows);
-    checkRowOutput("losses", losses, x, w, targets, options);
+    checkFloats("losses", losses, rows, x, w, targets, options);
     if (lse != null) {
       Checks.writable("lse", lse, 0, rows);
-      checkRowOutput("lse", lse, x, w, targets, options);
+      checkFloats("lse", lse, rows, x, w, targets, options);
       Checks.disjoint("lse", lse, 0, rows, "losses", losses, 0, rows);
     }
     checkGradient("dx", dx, x, x, w, targets, losses, lse, options);
@@ -443,21 +437,21 @@ public final class LinearCrossEntropy {
     }
   }
 
-  /** As {@link #checkOutput} for an output with a float for each row of x; makes no objects. */
-  private static void checkRowOutput(
+  /** As {@link #checkOutput} for the first floats of a segment; makes no objects. */
+  private static void checkFloats(
       String name,
       MemorySegment out,
+      int floats,
       Matrix x,
       Matrix w,
       Indices targets,
       CrossEntropy.Options options) {
-    int rows = x.rows();
-    Checks.disjoint(name, out, rows, "x", x);
-    Checks.disjoint(name, out, rows, "w", w);
-    checkTargets(name, out, 0, rows, targets);
+    Checks.disjoint(name, out, floats, "x", x);
+    Checks.disjoint(name, out, floats, "w", w);
+    checkTargets(name, out, 0, floats, targets);
     if (options.classWeights() != null) {
       Checks.disjoint(
-          name, out, 0, rows, "class weights", options.classWeights(), 0, (long) w.rows());
+          name, out, 0, floats, "class weights", options.classWeights(), 0, (long) w.rows());
     }
   }
 
