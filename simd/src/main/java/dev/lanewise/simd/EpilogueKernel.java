@@ -419,33 +419,25 @@ final class EpilogueKernel {
       v = v.blend(far.neg(), v.compare(VectorOperators.LT, far.neg()));
       FloatVector z = v.mul(v);
       FloatVector w =
-          z.fma(FloatVector.broadcast(F, Gelu.U3), FloatVector.broadcast(F, Gelu.U1)).mul(v);
-      FloatVector c =
-          w.blend(VectorMath.EXP_ZERO, w.compare(VectorOperators.LT, VectorMath.EXP_ZERO));
-      c = c.blend(-VectorMath.EXP_ZERO, w.compare(VectorOperators.GT, -VectorMath.EXP_ZERO));
-      FloatVector shifted =
-          c.fma(
-              FloatVector.broadcast(F, VectorMath.LOG2_E),
-              FloatVector.broadcast(F, VectorMath.ROUND));
-      FloatVector k = shifted.sub(VectorMath.ROUND);
-      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+          z.fma(FloatVector.broadcast(F, Gelu.W3), FloatVector.broadcast(F, Gelu.W1)).mul(v);
+      FloatVector slope =
+          z.fma(FloatVector.broadcast(F, Gelu.DU3), FloatVector.broadcast(F, Gelu.DU1))
+              .fma(v, infinite);
+      FloatVector shifted = w.add(VectorMath.ROUND_ONLY);
+      FloatVector r = w.sub(shifted.sub(VectorMath.ROUND_ONLY));
       FloatVector p =
-          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
-      p = p.fma(r.mul(r), r).add(1f);
+          r.fma(FloatVector.broadcast(F, VectorMath.P6), FloatVector.broadcast(F, VectorMath.P5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P2));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P1)).fma(r, one);
       FloatVector e =
-          p.mul(
-              shifted
-                  .reinterpretAsInts()
-                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
-                  .reinterpretAsFloats());
+          p.reinterpretAsInts()
+              .add(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, VectorMath.EXPONENT))
+              .reinterpretAsFloats();
       // With s = 1 / (1 + e): y' = s + x s (1 - s) 2u', and 1 - s = e s.
       FloatVector s = one.div(e.add(one));
-      FloatVector slope =
-          z.fma(FloatVector.broadcast(F, Gelu.DU3), FloatVector.broadcast(F, Gelu.U1)).mul(v);
-      FloatVector d = slope.neg().mul(e.mul(s)).fma(s, s).add(infinite);
+      FloatVector d = s.mul(e).fma(s.mul(slope), s);
       FloatVector y = d.mul(FloatVector.fromMemorySegment(F, out, cAt + at, ORDER));
       if (residual != null) {
         y = y.add(FloatVector.fromMemorySegment(F, residual, residualAt + at, ORDER));

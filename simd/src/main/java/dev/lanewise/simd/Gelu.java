@@ -41,16 +41,21 @@ public final class Gelu {
     }
   }
 
-  // -2u log2(e) and u' as polynomials of x^2.
+  // -2u / x, the same times log2(e), and 2u' as polynomials of x^2.
   static final float U1 = -1.5957691216f;
   static final float U3 = -1.5957691216f * 0.044715f;
-  static final float DU3 = -1.5957691216f * 0.134145f;
+  static final float W1 = (float) (-1.5957691216 * 1.4426950408889634);
+  static final float W3 = (float) (-1.5957691216 * 0.044715 * 1.4426950408889634);
+  static final float DU1 = 1.5957691216f;
+  static final float DU3 = 1.5957691216f * 0.134145f;
 
   /** Arguments of e^-2u from here on give y = -0; x = -10 is the first. */
   static final float TANH_ZERO = 87.31f;
 
-  /** Beyond this argument the gradient of the tanh form is 0 or 1. */
-  static final float TANH_FAR = 12f;
+  /**
+   * Beyond this argument the gradient of the tanh form is 0 or 1. Up to it, e^2u has an exponent.
+   */
+  static final float TANH_FAR = 10f;
 
   /** Half of the square of -10, from where on the normal distribution counts as 0. */
   static final float ERF_ZERO = -49.99999f;
@@ -199,32 +204,24 @@ public final class Gelu {
       v = v.blend(far, v.compare(VectorOperators.GT, far));
       v = v.blend(far.neg(), v.compare(VectorOperators.LT, far.neg()));
       FloatVector z = v.mul(v);
-      FloatVector w = z.fma(FloatVector.broadcast(F, U3), FloatVector.broadcast(F, U1)).mul(v);
-      FloatVector c =
-          w.blend(VectorMath.EXP_ZERO, w.compare(VectorOperators.LT, VectorMath.EXP_ZERO));
-      c = c.blend(-VectorMath.EXP_ZERO, w.compare(VectorOperators.GT, -VectorMath.EXP_ZERO));
-      FloatVector shifted =
-          c.fma(
-              FloatVector.broadcast(F, VectorMath.LOG2_E),
-              FloatVector.broadcast(F, VectorMath.ROUND));
-      FloatVector k = shifted.sub(VectorMath.ROUND);
-      FloatVector r = k.fma(FloatVector.broadcast(F, -VectorMath.LN2), c);
+      FloatVector w = z.fma(FloatVector.broadcast(F, W3), FloatVector.broadcast(F, W1)).mul(v);
+      FloatVector slope =
+          z.fma(FloatVector.broadcast(F, DU3), FloatVector.broadcast(F, DU1)).fma(v, infinite);
+      FloatVector shifted = w.add(VectorMath.ROUND_ONLY);
+      FloatVector r = w.sub(shifted.sub(VectorMath.ROUND_ONLY));
       FloatVector p =
-          r.fma(FloatVector.broadcast(F, VectorMath.E6), FloatVector.broadcast(F, VectorMath.E5));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E4));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E3));
-      p = p.fma(r, FloatVector.broadcast(F, VectorMath.E2));
-      p = p.fma(r.mul(r), r).add(1f);
+          r.fma(FloatVector.broadcast(F, VectorMath.P6), FloatVector.broadcast(F, VectorMath.P5));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P4));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P3));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P2));
+      p = p.fma(r, FloatVector.broadcast(F, VectorMath.P1)).fma(r, one);
       FloatVector e =
-          p.mul(
-              shifted
-                  .reinterpretAsInts()
-                  .lanewise(VectorOperators.LSHL, VectorMath.EXPONENT)
-                  .reinterpretAsFloats());
+          p.reinterpretAsInts()
+              .add(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, VectorMath.EXPONENT))
+              .reinterpretAsFloats();
       // With s = 1 / (1 + e): y' = s + x s (1 - s) 2u', and 1 - s = e s.
       FloatVector s = one.div(e.add(one));
-      FloatVector slope = z.fma(FloatVector.broadcast(F, DU3), FloatVector.broadcast(F, U1)).mul(v);
-      FloatVector derivative = slope.neg().mul(e.mul(s)).fma(s, s).add(infinite);
+      FloatVector derivative = s.mul(e).fma(s.mul(slope), s);
       FloatVector g = derivative.mul(FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER));
       if (accumulate) {
         g = g.add(FloatVector.fromMemorySegment(F, dx, dxAt + at, ORDER));

@@ -4,6 +4,7 @@ import static dev.lanewise.simd.Machine.F;
 import static dev.lanewise.simd.Machine.LANES;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
@@ -45,6 +46,29 @@ public final class LayerNorm {
 
   private static final int FINISH_COLUMNS = 512;
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+
+  /**
+   * Rows that go through each step together. What a step takes from the one before, a division or a
+   * root, is long in coming, and vectors that wait for it would fill the processor's queues: of a
+   * row of eight vectors, waiting was two thirds of the time.
+   */
+  private static final int MAX_GROUP = 16;
+
+  /** Bytes of such rows, of each operand: they stay in the first-level cache between the steps. */
+  private static final long GROUP_BYTES = 8 << 10;
+
+  // What a row of a group keeps between the steps: lane sums, then numbers.
+  private static final long SUM_LANES = 0;
+  private static final long SQUARE_LANES = Machine.VECTOR_BYTES;
+  private static final long MEAN_LANES = 2L * Machine.VECTOR_BYTES;
+  private static final long NUMBERS = 3L * Machine.VECTOR_BYTES;
+  private static final long GUESS_AT = NUMBERS;
+  private static final long SCALE_AT = NUMBERS + 4;
+  private static final long SHIFT_AT = NUMBERS + 8;
+  private static final long MEAN_G_AT = NUMBERS + 12;
+  private static final long MEAN_GH_AT = NUMBERS + 16;
+  private static final long ROW_BYTES = NUMBERS + 64;
 
   private LayerNorm() {}
 
@@ -175,159 +199,209 @@ public final class LayerNorm {
     Softmax.byRows(call, rows, cols, LayerNorm::forward);
   }
 
+  /** Rows of {@code cols} floats that make a group. */
+  private static int group(int cols) {
+    return Math.clamp(GROUP_BYTES / (4L * Math.max(1, cols)), 1, MAX_GROUP);
+  }
+
   private static void forward(Call call, int task) {
     int cols = (int) call.cols;
-    boolean isSum = call.has(SUM);
-    MemorySegment x = call.segment[isSum ? SUM : X];
-    try (Scratch scratch = Scratch.take(2L * Machine.VECTOR_BYTES)) {
-      MemorySegment lanes = scratch.segment;
+    int group = group(cols);
+    try (Scratch scratch = Scratch.take(group * ROW_BYTES)) {
       long end = call.endRow(task);
-      for (long row = call.firstRow(task); row < end; row++) {
-        long xAt = call.at(isSum ? SUM : X, row, 0);
-        if (isSum) {
-          Reduce.addRows(
-              call.segment[X],
-              call.at(X, row, 0),
-              call.segment[RESIDUAL],
-              call.at(RESIDUAL, row, 0),
-              x,
-              xAt,
-              cols);
-        }
-        float guess = (float) (sum(x, xAt, cols, lanes) / cols);
-        deviations(x, xAt, cols, guess, lanes);
-        double deviation = Lanes.sum(lanes, 0) / cols;
-        double square = Lanes.sum(lanes, Machine.VECTOR_BYTES) / cols;
-        float mean = (float) (guess + deviation);
-        double variance = Math.max(0, square - deviation * deviation);
-        float rstd = (float) (1 / Math.sqrt(variance + call.scalar[0]));
-        normalise(
-            x,
-            xAt,
-            call.segment[WEIGHT],
-            call.at(WEIGHT, 0, 0),
-            call.segment[BIAS],
-            call.at(BIAS, 0, 0),
-            call.segment[Y],
-            call.at(Y, row, 0),
-            cols,
-            guess,
-            rstd,
-            (float) (-deviation * rstd));
-        if (call.has(MEAN)) {
-          call.setFloat(MEAN, row, mean);
-        }
-        if (call.has(RSTD)) {
-          call.setFloat(RSTD, row, rstd);
-        }
+      for (long row = call.firstRow(task); row < end; row += group) {
+        forward(call, row, (int) Math.min(group, end - row), cols, scratch.segment);
       }
     }
   }
 
-  private static double sum(MemorySegment x, long xAt, int n, MemorySegment lanes) {
-    x = Native.known(x);
-    lanes = Native.known(lanes);
-    FloatVector sum = FloatVector.zero(F);
-    FloatVector other = FloatVector.zero(F);
-    int whole = F.loopBound(n);
-    int i = 0;
-    for (; i < whole - LANES; i += 2 * LANES) {
-      long at = xAt + (long) i * Float.BYTES;
-      sum = FloatVector.fromMemorySegment(F, x, at, ORDER).add(sum);
-      other = FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).add(other);
+  private static void forward(Call call, long row, int rows, int cols, MemorySegment kept) {
+    boolean isSum = call.has(SUM);
+    int from = isSum ? SUM : X;
+    MemorySegment x = call.segment[from];
+    long xAt = call.at(from, row, 0);
+    long xStride = call.at(from, row + 1, 0) - xAt;
+    if (isSum) {
+      for (int i = 0; i < rows; i++) {
+        Reduce.addRows(
+            call.segment[X],
+            call.at(X, row + i, 0),
+            call.segment[RESIDUAL],
+            call.at(RESIDUAL, row + i, 0),
+            x,
+            xAt + i * xStride,
+            cols);
+      }
     }
-    if (i < whole) {
-      sum = FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).add(sum);
-    }
-    sum = sum.add(other);
-    if (whole < n) {
-      long at = xAt + (long) whole * Float.BYTES;
-      sum = FloatVector.fromMemorySegment(F, x, at, ORDER, F.indexInRange(whole, n)).add(sum);
-    }
-    sum.intoMemorySegment(lanes, 0, ORDER);
-    return Lanes.sum(lanes, 0);
+    sums(x, xAt, xStride, rows, cols, kept);
+    guesses(rows, cols, kept);
+    deviations(x, xAt, xStride, rows, cols, kept);
+    statistics(call, row, rows, cols, kept);
+    long yAt = call.at(Y, row, 0);
+    normalise(
+        x,
+        xAt,
+        xStride,
+        call.segment[WEIGHT],
+        call.at(WEIGHT, 0, 0),
+        call.segment[BIAS],
+        call.at(BIAS, 0, 0),
+        call.segment[Y],
+        yAt,
+        call.at(Y, row + 1, 0) - yAt,
+        rows,
+        cols,
+        kept);
   }
 
-  /** Lane sums of {@code x - mean} and, a vector further, of its square. */
-  private static void deviations(
-      MemorySegment x, long xAt, int n, float mean, MemorySegment lanes) {
+  /** Lane sums of {@code x}. */
+  private static void sums(
+      MemorySegment x, long xAt, long xStride, int rows, int n, MemorySegment kept) {
     x = Native.known(x);
-    lanes = Native.known(lanes);
-    FloatVector sum = FloatVector.zero(F);
-    FloatVector squares = FloatVector.zero(F);
-    FloatVector otherSum = FloatVector.zero(F);
-    FloatVector otherSquares = FloatVector.zero(F);
+    kept = Native.known(kept);
     int whole = F.loopBound(n);
-    int i = 0;
-    for (; i < whole - LANES; i += 2 * LANES) {
-      long at = xAt + (long) i * Float.BYTES;
-      FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER).sub(mean);
-      FloatVector e =
-          FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).sub(mean);
-      sum = d.add(sum);
-      squares = d.fma(d, squares);
-      otherSum = e.add(otherSum);
-      otherSquares = e.fma(e, otherSquares);
+    for (int row = 0; row < rows; row++) {
+      FloatVector sum = FloatVector.zero(F);
+      FloatVector other = FloatVector.zero(F);
+      int i = 0;
+      for (; i < whole - LANES; i += 2 * LANES) {
+        long at = xAt + (long) i * Float.BYTES;
+        sum = FloatVector.fromMemorySegment(F, x, at, ORDER).add(sum);
+        other = FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).add(other);
+      }
+      if (i < whole) {
+        sum = FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).add(sum);
+      }
+      sum = sum.add(other);
+      if (whole < n) {
+        long at = xAt + (long) whole * Float.BYTES;
+        sum = FloatVector.fromMemorySegment(F, x, at, ORDER, F.indexInRange(whole, n)).add(sum);
+      }
+      sum.intoMemorySegment(kept, row * ROW_BYTES + SUM_LANES, ORDER);
+      xAt += xStride;
     }
-    if (i < whole) {
-      FloatVector d =
-          FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).sub(mean);
-      sum = d.add(sum);
-      squares = d.fma(d, squares);
+  }
+
+  private static void guesses(int rows, int cols, MemorySegment kept) {
+    for (int row = 0; row < rows; row++) {
+      long at = row * ROW_BYTES;
+      kept.set(FLOAT, at + GUESS_AT, (float) (Lanes.sum(kept, at + SUM_LANES) / cols));
     }
-    sum = sum.add(otherSum);
-    squares = squares.add(otherSquares);
-    if (whole < n) {
-      VectorMask<Float> mask = F.indexInRange(whole, n);
-      long at = xAt + (long) whole * Float.BYTES;
-      FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER, mask).sub(mean);
-      d = FloatVector.zero(F).blend(d, mask);
-      sum = d.add(sum);
-      squares = d.fma(d, squares);
+  }
+
+  /** Lane sums of {@code x - guess} and of its square. */
+  private static void deviations(
+      MemorySegment x, long xAt, long xStride, int rows, int n, MemorySegment kept) {
+    x = Native.known(x);
+    kept = Native.known(kept);
+    int whole = F.loopBound(n);
+    for (int row = 0; row < rows; row++) {
+      float guess = kept.get(FLOAT, row * ROW_BYTES + GUESS_AT);
+      FloatVector sum = FloatVector.zero(F);
+      FloatVector squares = FloatVector.zero(F);
+      FloatVector otherSum = FloatVector.zero(F);
+      FloatVector otherSquares = FloatVector.zero(F);
+      int i = 0;
+      for (; i < whole - LANES; i += 2 * LANES) {
+        long at = xAt + (long) i * Float.BYTES;
+        FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER).sub(guess);
+        FloatVector e =
+            FloatVector.fromMemorySegment(F, x, at + Machine.VECTOR_BYTES, ORDER).sub(guess);
+        sum = d.add(sum);
+        squares = d.fma(d, squares);
+        otherSum = e.add(otherSum);
+        otherSquares = e.fma(e, otherSquares);
+      }
+      if (i < whole) {
+        FloatVector d =
+            FloatVector.fromMemorySegment(F, x, xAt + (long) i * Float.BYTES, ORDER).sub(guess);
+        sum = d.add(sum);
+        squares = d.fma(d, squares);
+      }
+      sum = sum.add(otherSum);
+      squares = squares.add(otherSquares);
+      if (whole < n) {
+        VectorMask<Float> mask = F.indexInRange(whole, n);
+        long at = xAt + (long) whole * Float.BYTES;
+        FloatVector d = FloatVector.fromMemorySegment(F, x, at, ORDER, mask).sub(guess);
+        d = FloatVector.zero(F).blend(d, mask);
+        sum = d.add(sum);
+        squares = d.fma(d, squares);
+      }
+      sum.intoMemorySegment(kept, row * ROW_BYTES + SUM_LANES, ORDER);
+      squares.intoMemorySegment(kept, row * ROW_BYTES + SQUARE_LANES, ORDER);
+      xAt += xStride;
     }
-    sum.intoMemorySegment(lanes, 0, ORDER);
-    squares.intoMemorySegment(lanes, Machine.VECTOR_BYTES, ORDER);
+  }
+
+  private static void statistics(Call call, long first, int rows, int cols, MemorySegment kept) {
+    float eps = call.scalar[0];
+    for (int row = 0; row < rows; row++) {
+      long at = row * ROW_BYTES;
+      double deviation = Lanes.sum(kept, at + SUM_LANES) / cols;
+      double square = Lanes.sum(kept, at + SQUARE_LANES) / cols;
+      double variance = Math.max(0, square - deviation * deviation);
+      float rstd = (float) (1 / Math.sqrt(variance + eps));
+      kept.set(FLOAT, at + SCALE_AT, rstd);
+      kept.set(FLOAT, at + SHIFT_AT, (float) (-deviation * rstd));
+      if (call.has(MEAN)) {
+        call.setFloat(MEAN, first + row, (float) (kept.get(FLOAT, at + GUESS_AT) + deviation));
+      }
+      if (call.has(RSTD)) {
+        call.setFloat(RSTD, first + row, rstd);
+      }
+    }
   }
 
   /** {@code y = ((x - guess) rstd + shift) weight + bias}. */
   private static void normalise(
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment weight,
       long weightAt,
       MemorySegment bias,
       long biasAt,
       MemorySegment y,
       long yAt,
+      long yStride,
+      int rows,
       int n,
-      float guess,
-      float rstd,
-      float shift) {
+      MemorySegment kept) {
     x = Native.known(x);
     weight = Native.known(weight);
     bias = Native.known(bias);
     y = Native.known(y);
-    FloatVector scale = FloatVector.broadcast(F, rstd);
-    FloatVector offset = FloatVector.broadcast(F, shift);
+    kept = Native.known(kept);
     int whole = F.loopBound(n);
-    for (int i = 0; i < whole; i += LANES) {
-      long at = (long) i * Float.BYTES;
-      FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(guess).fma(scale, offset);
-      h.fma(
-              FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER),
-              FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER))
-          .intoMemorySegment(y, yAt + at, ORDER);
-    }
-    if (whole < n) {
-      long at = (long) whole * Float.BYTES;
-      VectorMask<Float> mask = F.indexInRange(whole, n);
-      FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(guess).fma(scale, offset);
-      h.fma(
-              FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask),
-              FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER, mask))
-          .intoMemorySegment(y, yAt + at, ORDER, mask);
+    for (int row = 0; row < rows; row++) {
+      long keptAt = row * ROW_BYTES;
+      float guess = kept.get(FLOAT, keptAt + GUESS_AT);
+      FloatVector scale = FloatVector.broadcast(F, kept.get(FLOAT, keptAt + SCALE_AT));
+      FloatVector offset = FloatVector.broadcast(F, kept.get(FLOAT, keptAt + SHIFT_AT));
+      for (int i = 0; i < whole; i += LANES) {
+        long at = (long) i * Float.BYTES;
+        FloatVector h =
+            FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(guess).fma(scale, offset);
+        h.fma(
+                FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER),
+                FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER))
+            .intoMemorySegment(y, yAt + at, ORDER);
+      }
+      if (whole < n) {
+        long at = (long) whole * Float.BYTES;
+        VectorMask<Float> mask = F.indexInRange(whole, n);
+        FloatVector h =
+            FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask)
+                .sub(guess)
+                .fma(scale, offset);
+        h.fma(
+                FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask),
+                FloatVector.fromMemorySegment(F, bias, biasAt + at, ORDER, mask))
+            .intoMemorySegment(y, yAt + at, ORDER, mask);
+      }
+      xAt += xStride;
+      yAt += yStride;
     }
   }
 
@@ -441,156 +515,199 @@ public final class LayerNorm {
     long dbAt = dwAt + rowBytes;
     Reduce.clear(call.scratch, dwAt, cols);
     Reduce.clear(call.scratch, dbAt, cols);
-    try (Scratch scratch = Scratch.take(3L * Machine.VECTOR_BYTES)) {
-      MemorySegment lanes = scratch.segment;
+    int group = group(cols);
+    try (Scratch scratch = Scratch.take(group * ROW_BYTES)) {
       long end = call.endRow(task);
-      for (long row = call.firstRow(task); row < end; row++) {
-        float mean = call.getFloat(MEAN, row);
-        float rstd = call.getFloat(RSTD, row);
-        gradientSums(
-            call.segment[X],
-            call.at(X, row, 0),
-            call.segment[WEIGHT],
-            call.at(WEIGHT, 0, 0),
-            call.segment[DY],
-            call.at(DY, row, 0),
-            cols,
-            mean,
-            rstd,
-            lanes);
-        double meanG = Lanes.sum(lanes, 0) / cols;
-        double meanGh = Lanes.sum(lanes, Machine.VECTOR_BYTES) / cols;
-        // The kept mean was rounded; what it lacks shows as a mean of h that is not 0.
-        double meanH = Lanes.sum(lanes, 2L * Machine.VECTOR_BYTES) / cols;
-        gradient(
-            call.segment[X],
-            call.at(X, row, 0),
-            call.segment[WEIGHT],
-            call.at(WEIGHT, 0, 0),
-            call.segment[DY],
-            call.at(DY, row, 0),
-            call.segment[DX],
-            call.at(DX, row, 0),
-            call.flag,
-            call.scratch,
-            dwAt,
-            dbAt,
-            cols,
-            mean,
-            rstd,
-            (float) -meanH,
-            (float) meanG,
-            (float) (meanGh - meanH * meanG));
+      for (long row = call.firstRow(task); row < end; row += group) {
+        int rows = (int) Math.min(group, end - row);
+        backward(call, row, rows, cols, dwAt, dbAt, scratch.segment);
       }
     }
   }
 
-  /** Lane sums of {@code g} and, one and two vectors further, of {@code g h} and {@code h}. */
+  private static void backward(
+      Call call, long row, int rows, int cols, long dwAt, long dbAt, MemorySegment kept) {
+    for (int i = 0; i < rows; i++) {
+      kept.set(FLOAT, i * ROW_BYTES + GUESS_AT, call.getFloat(MEAN, row + i));
+      kept.set(FLOAT, i * ROW_BYTES + SCALE_AT, call.getFloat(RSTD, row + i));
+    }
+    long xAt = call.at(X, row, 0);
+    long xStride = call.at(X, row + 1, 0) - xAt;
+    long dyAt = call.at(DY, row, 0);
+    long dyStride = call.at(DY, row + 1, 0) - dyAt;
+    gradientSums(
+        call.segment[X],
+        xAt,
+        xStride,
+        call.segment[WEIGHT],
+        call.at(WEIGHT, 0, 0),
+        call.segment[DY],
+        dyAt,
+        dyStride,
+        rows,
+        cols,
+        kept);
+    gradientMeans(rows, cols, kept);
+    long dxAt = call.at(DX, row, 0);
+    gradient(
+        call.segment[X],
+        xAt,
+        xStride,
+        call.segment[WEIGHT],
+        call.at(WEIGHT, 0, 0),
+        call.segment[DY],
+        dyAt,
+        dyStride,
+        call.segment[DX],
+        dxAt,
+        call.at(DX, row + 1, 0) - dxAt,
+        call.flag,
+        call.scratch,
+        dwAt,
+        dbAt,
+        rows,
+        cols,
+        kept);
+  }
+
+  /** Lane sums of {@code g}, of {@code g h} and of {@code h}. */
   private static void gradientSums(
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment weight,
       long weightAt,
       MemorySegment dy,
       long dyAt,
+      long dyStride,
+      int rows,
       int n,
-      float mean,
-      float rstd,
-      MemorySegment lanes) {
+      MemorySegment kept) {
     x = Native.known(x);
     weight = Native.known(weight);
     dy = Native.known(dy);
-    lanes = Native.known(lanes);
-    FloatVector sum = FloatVector.zero(F);
-    FloatVector products = FloatVector.zero(F);
-    FloatVector means = FloatVector.zero(F);
+    kept = Native.known(kept);
     int whole = F.loopBound(n);
-    for (int i = 0; i < whole; i += LANES) {
-      long at = (long) i * Float.BYTES;
-      FloatVector h = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).mul(rstd);
-      FloatVector g =
-          FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER)
-              .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
-      sum = g.add(sum);
-      products = g.fma(h, products);
-      means = h.add(means);
+    for (int row = 0; row < rows; row++) {
+      long keptAt = row * ROW_BYTES;
+      float mean = kept.get(FLOAT, keptAt + GUESS_AT);
+      float rstd = kept.get(FLOAT, keptAt + SCALE_AT);
+      FloatVector sum = FloatVector.zero(F);
+      FloatVector products = FloatVector.zero(F);
+      FloatVector means = FloatVector.zero(F);
+      for (int i = 0; i < whole; i += LANES) {
+        long at = (long) i * Float.BYTES;
+        FloatVector h = FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).mul(rstd);
+        FloatVector g =
+            FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER)
+                .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
+        sum = g.add(sum);
+        products = g.fma(h, products);
+        means = h.add(means);
+      }
+      if (whole < n) {
+        long at = (long) whole * Float.BYTES;
+        VectorMask<Float> mask = F.indexInRange(whole, n);
+        FloatVector h =
+            FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).mul(rstd);
+        FloatVector g =
+            FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask)
+                .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
+        sum = g.add(sum);
+        products = products.blend(g.fma(h, products), mask);
+        means = means.blend(means.add(h), mask);
+      }
+      sum.intoMemorySegment(kept, keptAt + SUM_LANES, ORDER);
+      products.intoMemorySegment(kept, keptAt + SQUARE_LANES, ORDER);
+      means.intoMemorySegment(kept, keptAt + MEAN_LANES, ORDER);
+      xAt += xStride;
+      dyAt += dyStride;
     }
-    if (whole < n) {
-      long at = (long) whole * Float.BYTES;
-      VectorMask<Float> mask = F.indexInRange(whole, n);
-      FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).mul(rstd);
-      FloatVector g =
-          FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask)
-              .mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
-      sum = g.add(sum);
-      products = products.blend(g.fma(h, products), mask);
-      means = means.blend(means.add(h), mask);
+  }
+
+  private static void gradientMeans(int rows, int cols, MemorySegment kept) {
+    for (int row = 0; row < rows; row++) {
+      long at = row * ROW_BYTES;
+      double meanG = Lanes.sum(kept, at + SUM_LANES) / cols;
+      double meanGh = Lanes.sum(kept, at + SQUARE_LANES) / cols;
+      // The kept mean was rounded; what it lacks shows as a mean of h that is not 0.
+      double meanH = Lanes.sum(kept, at + MEAN_LANES) / cols;
+      kept.set(FLOAT, at + SHIFT_AT, (float) -meanH);
+      kept.set(FLOAT, at + MEAN_G_AT, (float) meanG);
+      kept.set(FLOAT, at + MEAN_GH_AT, (float) (meanGh - meanH * meanG));
     }
-    sum.intoMemorySegment(lanes, 0, ORDER);
-    products.intoMemorySegment(lanes, Machine.VECTOR_BYTES, ORDER);
-    means.intoMemorySegment(lanes, 2L * Machine.VECTOR_BYTES, ORDER);
   }
 
   private static void gradient(
       MemorySegment x,
       long xAt,
+      long xStride,
       MemorySegment weight,
       long weightAt,
       MemorySegment dy,
       long dyAt,
+      long dyStride,
       MemorySegment dx,
       long dxAt,
+      long dxStride,
       boolean accumulate,
       MemorySegment part,
       long dwAt,
       long dbAt,
+      int rows,
       int n,
-      float mean,
-      float rstd,
-      float shift,
-      float meanG,
-      float meanGh) {
+      MemorySegment kept) {
     x = Native.known(x);
     weight = Native.known(weight);
     dy = Native.known(dy);
     dx = Native.known(dx);
     part = Native.known(part);
-    FloatVector scale = FloatVector.broadcast(F, rstd);
-    FloatVector offset = FloatVector.broadcast(F, shift);
+    kept = Native.known(kept);
     int whole = F.loopBound(n);
-    for (int i = 0; i < whole; i += LANES) {
-      long at = (long) i * Float.BYTES;
-      FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).fma(scale, offset);
-      FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER);
-      FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
-      FloatVector r = h.fma(FloatVector.broadcast(F, -meanGh), g.sub(meanG)).mul(rstd);
-      if (accumulate) {
-        r = r.add(FloatVector.fromMemorySegment(F, dx, dxAt + at, ORDER));
+    for (int row = 0; row < rows; row++) {
+      long keptAt = row * ROW_BYTES;
+      float mean = kept.get(FLOAT, keptAt + GUESS_AT);
+      float rstd = kept.get(FLOAT, keptAt + SCALE_AT);
+      float meanG = kept.get(FLOAT, keptAt + MEAN_G_AT);
+      FloatVector minusMeanGh = FloatVector.broadcast(F, -kept.get(FLOAT, keptAt + MEAN_GH_AT));
+      FloatVector scale = FloatVector.broadcast(F, rstd);
+      FloatVector offset = FloatVector.broadcast(F, kept.get(FLOAT, keptAt + SHIFT_AT));
+      for (int i = 0; i < whole; i += LANES) {
+        long at = (long) i * Float.BYTES;
+        FloatVector h =
+            FloatVector.fromMemorySegment(F, x, xAt + at, ORDER).sub(mean).fma(scale, offset);
+        FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER);
+        FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER));
+        FloatVector r = h.fma(minusMeanGh, g.sub(meanG)).mul(rstd);
+        if (accumulate) {
+          r = r.add(FloatVector.fromMemorySegment(F, dx, dxAt + at, ORDER));
+        }
+        r.intoMemorySegment(dx, dxAt + at, ORDER);
+        d.fma(h, FloatVector.fromMemorySegment(F, part, dwAt + at, ORDER))
+            .intoMemorySegment(part, dwAt + at, ORDER);
+        d.add(FloatVector.fromMemorySegment(F, part, dbAt + at, ORDER))
+            .intoMemorySegment(part, dbAt + at, ORDER);
       }
-      r.intoMemorySegment(dx, dxAt + at, ORDER);
-      d.fma(h, FloatVector.fromMemorySegment(F, part, dwAt + at, ORDER))
-          .intoMemorySegment(part, dwAt + at, ORDER);
-      d.add(FloatVector.fromMemorySegment(F, part, dbAt + at, ORDER))
-          .intoMemorySegment(part, dbAt + at, ORDER);
-    }
-    if (whole < n) {
-      long at = (long) whole * Float.BYTES;
-      VectorMask<Float> mask = F.indexInRange(whole, n);
-      FloatVector h =
-          FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).fma(scale, offset);
-      FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask);
-      FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
-      FloatVector r = h.fma(FloatVector.broadcast(F, -meanGh), g.sub(meanG)).mul(rstd);
-      if (accumulate) {
-        r = r.add(FloatVector.fromMemorySegment(F, dx, dxAt + at, ORDER, mask));
+      if (whole < n) {
+        long at = (long) whole * Float.BYTES;
+        VectorMask<Float> mask = F.indexInRange(whole, n);
+        FloatVector h =
+            FloatVector.fromMemorySegment(F, x, xAt + at, ORDER, mask).sub(mean).fma(scale, offset);
+        FloatVector d = FloatVector.fromMemorySegment(F, dy, dyAt + at, ORDER, mask);
+        FloatVector g = d.mul(FloatVector.fromMemorySegment(F, weight, weightAt + at, ORDER, mask));
+        FloatVector r = h.fma(minusMeanGh, g.sub(meanG)).mul(rstd);
+        if (accumulate) {
+          r = r.add(FloatVector.fromMemorySegment(F, dx, dxAt + at, ORDER, mask));
+        }
+        r.intoMemorySegment(dx, dxAt + at, ORDER, mask);
+        d.fma(h, FloatVector.fromMemorySegment(F, part, dwAt + at, ORDER, mask))
+            .intoMemorySegment(part, dwAt + at, ORDER, mask);
+        d.add(FloatVector.fromMemorySegment(F, part, dbAt + at, ORDER, mask))
+            .intoMemorySegment(part, dbAt + at, ORDER, mask);
       }
-      r.intoMemorySegment(dx, dxAt + at, ORDER, mask);
-      d.fma(h, FloatVector.fromMemorySegment(F, part, dwAt + at, ORDER, mask))
-          .intoMemorySegment(part, dwAt + at, ORDER, mask);
-      d.add(FloatVector.fromMemorySegment(F, part, dbAt + at, ORDER, mask))
-          .intoMemorySegment(part, dbAt + at, ORDER, mask);
+      xAt += xStride;
+      dyAt += dyStride;
+      dxAt += dxStride;
     }
   }
 

@@ -29,6 +29,14 @@ public final class VectorMath {
   static final float E5 = 0.00836919248f;
   static final float E6 = 0.0013838812f;
 
+  // 2^r = 1 + P1 r + P2 r^2 + ... for |r| <= 1/2.
+  static final float P1 = 0.6931472f;
+  static final float P2 = 0.24022648f;
+  static final float P3 = 0.055503324f;
+  static final float P4 = 0.009618437f;
+  static final float P5 = 0.0013398875f;
+  static final float P6 = 0.00015353362f;
+
   static final float LOG2_E = 1.44269504f;
   static final float LN2 = 0.693147182f;
 
@@ -40,6 +48,9 @@ public final class VectorMath {
    * the low bits.
    */
   static final float ROUND = 0x1.8p23f + 127;
+
+  /** Adding this to a number rounds it to an integer n, which it leaves in the low bits. */
+  static final float ROUND_ONLY = 0x1.8p23f;
 
   /** As {@link #ROUND} with twice the bias, for a power of two that is made of two factors. */
   static final float ROUND_TWICE = 0x1.8p23f + 254;
