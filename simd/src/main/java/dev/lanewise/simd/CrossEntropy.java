@@ -318,7 +318,7 @@ public final class CrossEntropy {
     if (isMean) {
       call.scalar[SCALE] = (float) (call.scalar[SCALE] / weight);
     }
-    call.taskRows = (int) Math.clamp(Softmax.TASK / Math.max(1, cols), 1, Math.max(1, rows));
+    call.taskRows = Softmax.taskRows(rows, cols);
     call.run(call.rowTasks(), body);
     float loss = sum(call, rows);
     return isMean ? (float) (loss / weight) : loss;

@@ -10,8 +10,9 @@ import java.lang.foreign.MemorySegment;
  * some columns of C: it packs their panels of B, a block of the depth at a time, into its core's
  * second-level cache and runs all rows of A past them, with no need to wait for any other task. A
  * transposed A that is the smaller operand is packed by all threads together before. If it is the
- * larger, or C too narrow, they pack a part of B together, and then a task owns some rows. An
- * element of C is summed in the same order in any case.
+ * larger, or C too narrow, or B so small that every cache has room for it, they pack a part of B
+ * together, and then a task owns some rows. An element of C is summed in the same order in any
+ * case.
  *
  * <p>Where B is transposed and A has few rows, packing B would take long beside multiplying with
  * it. Then the operands change places: the stored rows of B are read where they lie, A's are the
@@ -171,7 +172,10 @@ final class GemmJob implements Workers.Task {
             && !isTurned;
     boolean scalesA = packed != null && alpha != 1;
     boolean byColumns =
-        isTurned ? Blocking.dealsPanels(n, blockDepth, threads) : Blocking.byColumns(m, n, threads);
+        isTurned
+            ? Blocking.dealsPanels(n, blockDepth, threads)
+            : Blocking.byColumns(m, n, threads)
+                && (packed != null || !Blocking.keepsRows(m, n, k, threads));
     if (!aTransposed && !scalesA && byColumns) {
       packsA = m < ROWS;
       multiplyColumns(0, blocks, threads);

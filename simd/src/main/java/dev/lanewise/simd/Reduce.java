@@ -270,7 +270,7 @@ public final class Reduce {
       call.flag = accumulate;
       call.rows = x.rows();
       call.cols = x.cols();
-      call.taskRows = Math.clamp(Softmax.TASK / Math.max(1, x.cols()), 1, Math.max(1, x.rows()));
+      call.taskRows = Softmax.taskRows(x.rows(), x.cols());
       call.run(call.rowTasks(), Reduce::rowSumsTask);
     }
   }

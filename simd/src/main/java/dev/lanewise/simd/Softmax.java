@@ -19,8 +19,8 @@ import jdk.incubator.vector.VectorMask;
 public final class Softmax {
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
 
-  /** Elements that a task takes at least. */
-  static final int TASK = 1 << 14;
+  /** Elements that a task takes at most, if a row has no more. */
+  private static final int TASK = 1 << 14;
 
   private Softmax() {}
 
@@ -65,8 +65,15 @@ public final class Softmax {
   static void byRows(Call call, int rows, int cols, Call.Body body) {
     call.rows = cols == 0 ? 0 : rows;
     call.cols = cols;
-    call.taskRows = Math.clamp(TASK / Math.max(1, cols), 1, Math.max(1, rows));
+    call.taskRows = taskRows(rows, cols);
     call.run(call.rowTasks(), body);
+  }
+
+  /** Rows of a task, so that tasks are about equal and each is worth one. */
+  static int taskRows(long rows, long cols) {
+    long most = Math.clamp(TASK / Math.max(1, cols), 1, Math.max(1, rows));
+    long tasks = Math.max(1, (rows + most - 1) / most);
+    return (int) Math.max(1, (rows + tasks - 1) / tasks);
   }
 
   private static void forward(Call call, int task) {

@@ -343,7 +343,12 @@ class GemmTest {
     Random random = new Random(6);
     for (int[] s :
         new int[][] {
-          {100, 300, 1500}, {300, 100, 700}, {256, 400, 600}, {1, 5000, 300}, {4, 900, 64}
+          {100, 300, 1500},
+          {300, 100, 700},
+          {500, 100, 700},
+          {256, 400, 600},
+          {1, 5000, 300},
+          {4, 900, 64}
         }) {
       for (boolean isTransposed : new boolean[] {false, true}) {
         Matrix a = random(random, s[0], s[2], 0, isTransposed);
@@ -457,7 +462,9 @@ class GemmTest {
   void epiloguesFollowTheFormula(Epilogue.Activation activation) {
     Random random = new Random(9);
     for (int[] s :
-        new int[][] {{1, 1, 3}, {3, 37, 40}, {30, 75, 1100}, {130, 70, 20}, {400, 130, 20}}) {
+        new int[][] {
+          {1, 1, 3}, {3, 37, 40}, {30, 75, 1100}, {130, 70, 20}, {400, 130, 20}, {1400, 130, 190}
+        }) {
       int m = s[0];
       int n = s[1];
       Matrix a = random(random, m, s[2], 0, false);
