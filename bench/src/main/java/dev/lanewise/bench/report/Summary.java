@@ -24,7 +24,8 @@ final class Summary {
   static final String PROBES =
       "Probes before, during and after the run, each of several windows: the best window is the"
           + " limit; at its slowest is the least median of a probe, when neighbours had the"
-          + " machine.";
+          + " machine, or when a host ran several virtual cores on one: all together then give no"
+          + " more arithmetic than one.";
 
   private static final Set<String> STRONG = Set.of("onednn", "openblas", "pytorch", "libtorch");
 
