@@ -41,6 +41,9 @@ final class Call implements Workers.Task, AutoCloseable {
   /** Elements in a task of an elementwise kernel: 128 KiB of each operand. */
   private static final int CHUNK = 1 << 15;
 
+  /** Elements that a task of a row kernel takes at most, if a row has no more. */
+  private static final int ROWS_CHUNK = 1 << 14;
+
   /** Room for one operand's tail: 64 elements of 8 bytes. */
   private static final int TAIL_BYTES = 512;
 
@@ -364,9 +367,22 @@ final class Call implements Workers.Task, AutoCloseable {
     if (dense) {
       run(Math.toIntExact((rows * cols + CHUNK - 1) / CHUNK), Call::denseTask);
     } else {
-      taskRows = (int) Math.clamp(CHUNK / cols, 1, rows);
+      taskRows = evenRows(CHUNK);
       run(rowTasks(), Call::rowsTask);
     }
+  }
+
+  /** Runs a row kernel over {@link #rows} rows, with as many in a task as make it worth one. */
+  void byRows(Body body) {
+    taskRows = evenRows(ROWS_CHUNK);
+    run(rowTasks(), body);
+  }
+
+  /** Rows of a task, so that tasks are about equal and have so many elements at most. */
+  private int evenRows(int elements) {
+    long most = Math.clamp(elements / Math.max(1, cols), 1, Math.max(1, rows));
+    long tasks = Math.max(1, (rows + most - 1) / most);
+    return (int) Math.max(1, (rows + tasks - 1) / tasks);
   }
 
   /** Number of tasks when each takes {@link #taskRows} rows. */

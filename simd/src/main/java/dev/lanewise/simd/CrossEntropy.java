@@ -318,8 +318,7 @@ public final class CrossEntropy {
     if (isMean) {
       call.scalar[SCALE] = (float) (call.scalar[SCALE] / weight);
     }
-    call.taskRows = Softmax.taskRows(rows, cols);
-    call.run(call.rowTasks(), body);
+    call.byRows(body);
     float loss = sum(call, rows);
     return isMean ? (float) (loss / weight) : loss;
   }

@@ -270,8 +270,7 @@ public final class Reduce {
       call.flag = accumulate;
       call.rows = x.rows();
       call.cols = x.cols();
-      call.taskRows = Softmax.taskRows(x.rows(), x.cols());
-      call.run(call.rowTasks(), Reduce::rowSumsTask);
+      call.byRows(Reduce::rowSumsTask);
     }
   }
 

@@ -19,9 +19,6 @@ import jdk.incubator.vector.VectorMask;
 public final class Softmax {
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
 
-  /** Elements that a task takes at most, if a row has no more. */
-  private static final int TASK = 1 << 14;
-
   private Softmax() {}
 
   /**
@@ -61,19 +58,11 @@ public final class Softmax {
     byRows(call, rows, cols, body);
   }
 
-  /** Runs a row kernel with as many rows in a task as make it worth one. */
+  /** Runs a row kernel; without columns there is nothing to do. */
   static void byRows(Call call, int rows, int cols, Call.Body body) {
     call.rows = cols == 0 ? 0 : rows;
     call.cols = cols;
-    call.taskRows = taskRows(rows, cols);
-    call.run(call.rowTasks(), body);
-  }
-
-  /** Rows of a task, so that tasks are about equal and each is worth one. */
-  static int taskRows(long rows, long cols) {
-    long most = Math.clamp(TASK / Math.max(1, cols), 1, Math.max(1, rows));
-    long tasks = Math.max(1, (rows + most - 1) / most);
-    return (int) Math.max(1, (rows + tasks - 1) / tasks);
+    call.byRows(body);
   }
 
   private static void forward(Call call, int task) {
