@@ -123,7 +123,9 @@ final class Session implements AutoCloseable {
         Locale.ROOT,
         "%d cases, about %s on a quiet machine; what is found goes to %s as it comes.%n",
         count,
-        planned < 100 ? "%.0f seconds".formatted(planned) : "%.0f minutes".formatted(planned / 60),
+        planned < 100
+            ? String.format(Locale.ROOT, "%.0f seconds", planned)
+            : String.format(Locale.ROOT, "%.0f minutes", planned / 60),
         folder);
     out.flush();
   }
@@ -192,7 +194,7 @@ final class Session implements AutoCloseable {
   private void measure(Batch batch, String text, PeerGroup group) {
     Case task = Case.parse(text);
     number++;
-    show("case %d of %d: %s".formatted(number, count, Text.task(task)));
+    show(String.format(Locale.ROOT, "case %d of %d: %s", number, count, Text.task(task)));
     if (System.nanoTime() - probed > PROBE_AGAIN) {
       probe();
     }

@@ -1,6 +1,7 @@
 package dev.lanewise.simd;
 
 import java.lang.foreign.MemorySegment;
+import java.util.Locale;
 
 /** A {@link Heads} that can be filled again, so that a call makes no objects. Steps in bytes. */
 final class AttentionOperand {
@@ -101,8 +102,13 @@ final class AttentionOperand {
         || this.heads != heads
         || this.headSize != headSize) {
       throw new IllegalArgumentException(
-          "%s is %s, but %s asks for %s"
-              .formatted(name, shape(), like, shape(batch, rows, heads, headSize)));
+          String.format(
+              Locale.ROOT,
+              "%s is %s, but %s asks for %s",
+              name,
+              shape(),
+              like,
+              shape(batch, rows, heads, headSize)));
     }
   }
 
@@ -111,7 +117,8 @@ final class AttentionOperand {
   }
 
   private static String shape(int batch, int rows, int heads, int headSize) {
-    return "[batch %d, rows %d, heads %d, headSize %d]".formatted(batch, rows, heads, headSize);
+    return String.format(
+        Locale.ROOT, "[batch %d, rows %d, heads %d, headSize %d]", batch, rows, heads, headSize);
   }
 
   void requireReadable() {
@@ -122,13 +129,14 @@ final class AttentionOperand {
     Checks.writable(name, segment, at / Float.BYTES, extent());
     if (!isEmpty() && overlapsItself()) {
       throw new IllegalArgumentException(
-          "%s is written but its elements share memory: %s with strides %d, %d, %d"
-              .formatted(
-                  name,
-                  shape(),
-                  batchStep / Float.BYTES,
-                  rowStep / Float.BYTES,
-                  headStep / Float.BYTES));
+          String.format(
+              Locale.ROOT,
+              "%s is written but its elements share memory: %s with strides %d, %d, %d",
+              name,
+              shape(),
+              batchStep / Float.BYTES,
+              rowStep / Float.BYTES,
+              headStep / Float.BYTES));
     }
   }
 
@@ -207,13 +215,22 @@ final class AttentionOperand {
     }
     if (batch < 0 || rows < 0 || heads < 0 || headSize < 0 || offset < 0) {
       throw new IllegalArgumentException(
-          "%s: negative shape or offset, %s at %d"
-              .formatted(name, shape(batch, rows, heads, headSize), offset));
+          String.format(
+              Locale.ROOT,
+              "%s: negative shape or offset, %s at %d",
+              name,
+              shape(batch, rows, heads, headSize),
+              offset));
     }
     if (batchStride < 0 || rowStride < 0 || headStride < 0) {
       throw new IllegalArgumentException(
-          "%s: negative stride among %d, %d, %d"
-              .formatted(name, batchStride, rowStride, headStride));
+          String.format(
+              Locale.ROOT,
+              "%s: negative stride among %d, %d, %d",
+              name,
+              batchStride,
+              rowStride,
+              headStride));
     }
     if (batch == 0 || rows == 0 || heads == 0 || headSize == 0) {
       return;
@@ -224,15 +241,16 @@ final class AttentionOperand {
     room = room < 0 ? room : left(room, heads - 1, headStride);
     if (room < 0) {
       throw new IllegalArgumentException(
-          "%s: %s with strides %d, %d, %d at %d does not fit in a segment of %d floats"
-              .formatted(
-                  name,
-                  shape(batch, rows, heads, headSize),
-                  batchStride,
-                  rowStride,
-                  headStride,
-                  offset,
-                  segment.byteSize() / Float.BYTES));
+          String.format(
+              Locale.ROOT,
+              "%s: %s with strides %d, %d, %d at %d does not fit in a segment of %d floats",
+              name,
+              shape(batch, rows, heads, headSize),
+              batchStride,
+              rowStride,
+              headStride,
+              offset,
+              segment.byteSize() / Float.BYTES));
     }
   }
 

@@ -2,6 +2,7 @@ package dev.lanewise.simd;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Locale;
 
 /**
  * The head of a language model and its loss in one: {@code logits = x · wᵀ}, the cross-entropy of
@@ -266,13 +267,14 @@ public final class LinearCrossEntropy {
     long bytes = workingBytes(rows, w.rows(), mostRows);
     if (!working.isNative() || working.byteSize() < bytes) {
       throw new IllegalArgumentException(
-          "working memory has %d bytes%s; %d rows of logits of %d classes take %d native bytes"
-              .formatted(
-                  working.byteSize(),
-                  working.isNative() ? "" : " on the heap",
-                  chunkRows(rows, w.rows(), mostRows),
-                  w.rows(),
-                  bytes));
+          String.format(
+              Locale.ROOT,
+              "working memory has %d bytes%s; %d rows of logits of %d classes take %d native bytes",
+              working.byteSize(),
+              working.isNative() ? "" : " on the heap",
+              chunkRows(rows, w.rows(), mostRows),
+              w.rows(),
+              bytes));
     }
     int floats = (int) (bytes / Float.BYTES);
     String name = "working memory";

@@ -2,6 +2,7 @@ package dev.lanewise.simd;
 
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
+import java.util.Locale;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
@@ -82,13 +83,14 @@ public final class Machine {
    */
   public static String describe() {
     String forced = System.getProperty(WIDTH_PROPERTY);
-    return "vectors of %d bits (%s), %d threads, %s %s, Java %s"
-        .formatted(
-            vectorBits(),
-            forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
-            Workers.threads(),
-            System.getProperty("os.name"),
-            System.getProperty("os.arch"),
-            Runtime.version().feature());
+    return String.format(
+        Locale.ROOT,
+        "vectors of %d bits (%s), %d threads, %s %s, Java %s",
+        vectorBits(),
+        forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
+        Workers.threads(),
+        System.getProperty("os.name"),
+        System.getProperty("os.arch"),
+        Runtime.version().feature());
   }
 }

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
@@ -218,7 +219,16 @@ class AttentionTest {
             double got = found[b][h][t][d];
             if (!(Math.abs(want - got) <= tol * largest)) {
               throw new AssertionError(
-                  "%s[%d][%d][%d][%d] is %s, expected %s".formatted(name, b, h, t, d, got, want));
+                  String.format(
+                      Locale.ROOT,
+                      "%s[%d][%d][%d][%d] is %s, expected %s",
+                      name,
+                      b,
+                      h,
+                      t,
+                      d,
+                      got,
+                      want));
             }
           }
         }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Locale;
 import java.util.Random;
 import java.util.function.DoubleUnaryOperator;
 import org.junit.jupiter.api.Test;
@@ -89,7 +90,8 @@ class VectorMathTest {
   public static void main(String[] args) {
     int step = args.length > 0 ? Integer.parseInt(args[0]) : 1;
     for (Function function : Function.values()) {
-      System.out.printf("%s: largest error %.4f ulp%n", function, worst(function, step, 0));
+      System.out.printf(
+          Locale.ROOT, "%s: largest error %.4f ulp%n", function, worst(function, step, 0));
     }
   }
 

@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.Supplier;
 
@@ -271,9 +272,14 @@ public final class Contest implements AutoCloseable {
       double error = Math.abs(result[i] - expected[i]);
       if (!(error <= workload.tolerance(i))) {
         throw new WrongResultException(
-            "%s computes %s at element %d of %s, where %s is right"
-                .formatted(
-                    contender.name(), result[i], positions[i], workload.task(), expected[i]));
+            String.format(
+                Locale.ROOT,
+                "%s computes %s at element %d of %s, where %s is right",
+                contender.name(),
+                result[i],
+                positions[i],
+                workload.task(),
+                expected[i]));
       }
     }
   }

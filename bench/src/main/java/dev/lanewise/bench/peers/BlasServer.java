@@ -15,6 +15,7 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
+import java.util.Locale;
 import java.util.Optional;
 
 /** Speaks for a native library with CBLAS's or oneDNN's matrix product. */
@@ -131,11 +132,12 @@ public final class BlasServer implements PeerServer.Library {
             h -> {
               try {
                 MemorySegment version = ((MemorySegment) h.invokeExact()).reinterpret(12);
-                return "oneDNN %d.%d.%d"
-                    .formatted(
-                        version.get(JAVA_INT, 0),
-                        version.get(JAVA_INT, 4),
-                        version.get(JAVA_INT, 8));
+                return String.format(
+                    Locale.ROOT,
+                    "oneDNN %d.%d.%d",
+                    version.get(JAVA_INT, 0),
+                    version.get(JAVA_INT, 4),
+                    version.get(JAVA_INT, 8));
               } catch (Throwable e) {
                 throw new IllegalStateException(e);
               }

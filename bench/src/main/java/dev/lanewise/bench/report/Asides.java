@@ -7,6 +7,7 @@ import dev.lanewise.bench.suite.Workloads;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
@@ -67,7 +68,11 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
     double mean = Math.exp(ratios.stream().mapToDouble(Math::log).average().orElseThrow());
     return Optional.of(
         new Asides(
-            "From 1 thread to %s, by turns: %.2f× in the geometric mean.".formatted(many, mean),
+            String.format(
+                Locale.ROOT,
+                "From 1 thread to %s, by turns: %.2f× in the geometric mean.",
+                many,
+                mean),
             List.of("case", "1 thread", many, "unit", "times as fast"),
             rows));
   }
@@ -142,12 +147,13 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
       row.add(
           theirs == 0
               ? ""
-              : "%s (ours %.0f %%)".formatted(gibibytes(theirs), 100.0 * ours / theirs));
+              : String.format(
+                  Locale.ROOT, "%s (ours %.0f %%)", gibibytes(theirs), 100.0 * ours / theirs));
     }
     return row;
   }
 
   private static String gibibytes(long bytes) {
-    return "%.2f GiB".formatted(bytes / 0x1p30);
+    return String.format(Locale.ROOT, "%.2f GiB", bytes / 0x1p30);
   }
 }

@@ -2,6 +2,7 @@ package dev.lanewise.bench.report;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.Function;
 import java.util.stream.Collectors;
@@ -111,15 +112,16 @@ public record Comparison(
   }
 
   private static String line(Change change) {
-    return "%s, %d threads: %.2f× the baseline's speed (%.2f–%.2f), %s -> %s %s"
-        .formatted(
-            Text.task(change.now().task()),
-            change.now().threads(),
-            change.speed().median(),
-            change.speed().low(),
-            change.speed().high(),
-            Text.number(change.old().speed().median()),
-            Text.number(change.now().speed().median()),
-            change.now().cost().unit());
+    return String.format(
+        Locale.ROOT,
+        "%s, %d threads: %.2f× the baseline's speed (%.2f–%.2f), %s -> %s %s",
+        Text.task(change.now().task()),
+        change.now().threads(),
+        change.speed().median(),
+        change.speed().low(),
+        change.speed().high(),
+        Text.number(change.old().speed().median()),
+        Text.number(change.now().speed().median()),
+        change.now().cost().unit());
   }
 }

@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
@@ -205,8 +206,12 @@ public final class HtmlReport {
     }
     page.chart(chart);
     page.paragraph(
-        "The slope is %.0f GB/s, measured updating memory in place; the flat part is %.0f GFLOP/s of"
-                .formatted(bandwidth, peak)
+        String.format(
+                Locale.ROOT,
+                "The slope is %.0f GB/s, measured updating memory in place; the flat part is %.0f"
+                    + " GFLOP/s of",
+                bandwidth,
+                peak)
             + " fused multiply-adds. A kernel above the slope works in the caches. Bytes count"
             + " every operand once.");
   }
@@ -296,7 +301,7 @@ public final class HtmlReport {
     }
     Rates rates = report.limits().of(threads);
     if (unit.equals("GFLOP/s")) {
-      chart.mark(rates.fma().best(), "peak %.0f".formatted(rates.fma().best()));
+      chart.mark(rates.fma().best(), String.format(Locale.ROOT, "peak %.0f", rates.fma().best()));
     }
     page.chart(chart);
   }
@@ -353,16 +358,18 @@ public final class HtmlReport {
     page.paragraph("Where the time of a step goes, operation by operation:");
     for (Result result : taken) {
       page.folded(
-          "%s: %s ms, %s of the arithmetic peak"
-              .formatted(
-                  Text.task(result.task()),
-                  Text.number(result.breakdown().nanos() / 1e6),
-                  "%.0f %%"
-                      .formatted(
-                          100
-                              * result.breakdown().flops()
-                              / result.breakdown().nanos()
-                              / report.limits().of(result.threads()).fma().best())),
+          String.format(
+              Locale.ROOT,
+              "%s: %s ms, %s of the arithmetic peak",
+              Text.task(result.task()),
+              Text.number(result.breakdown().nanos() / 1e6),
+              String.format(
+                  Locale.ROOT,
+                  "%.0f %%",
+                  100
+                      * result.breakdown().flops()
+                      / result.breakdown().nanos()
+                      / report.limits().of(result.threads()).fma().best())),
           Page.fragment()
               .table(
                   List.of("operation", "calls", "ms", "% of step", "GFLOP/s", "% of peak", "GB/s"),
@@ -404,7 +411,8 @@ public final class HtmlReport {
     facts.put("cores", Integer.toString(report.machine().cores()));
     facts.put("caches", String.join(", ", report.machine().caches()));
     facts.put("vectors", report.machine().vectorBits() + " bits");
-    facts.put("memory", "%.1f GiB".formatted(report.machine().memoryBytes() / 0x1p30));
+    facts.put(
+        "memory", String.format(Locale.ROOT, "%.1f GiB", report.machine().memoryBytes() / 0x1p30));
     facts.put(
         "system",
         report.machine().system() + (report.machine().virtualized() ? ", virtual machine" : ""));

@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 
 /** The report as Markdown: whole, or between two comments of a file that has more to say. */
@@ -80,14 +81,17 @@ public final class MarkdownReport {
 
   /** The short form: what a reader of the README wants to know. */
   private String section() {
-    line("Measured on %s: %s.".formatted(report.date(), Text.machine(report.machine())));
+    line(
+        String.format(
+            Locale.ROOT, "Measured on %s: %s.", report.date(), Text.machine(report.machine())));
     Rates all = report.limits().all();
     line(
-        "The machine gives %s GFLOP/s and reads %s to %s GB/s."
-            .formatted(
-                Text.number(all.fma().best()),
-                Text.number(all.read().median()),
-                Text.number(all.read().best())));
+        String.format(
+            Locale.ROOT,
+            "The machine gives %s GFLOP/s and reads %s to %s GB/s.",
+            Text.number(all.fma().best()),
+            Text.number(all.read().median()),
+            Text.number(all.read().best())));
     line("");
     line("| " + report.limits().threads() + " threads | Lanewise | % of limit | against |");
     line("| --- | ---: | ---: | --- |");
@@ -101,13 +105,14 @@ public final class MarkdownReport {
       for (int i = 0; i < results.size(); i += step) {
         Result result = results.get(i);
         line(
-            "| %s | %s %s | %s | %s |"
-                .formatted(
-                    Text.task(result.task()),
-                    Text.number(result.speed().median()),
-                    result.cost().unit(),
-                    Text.percent(result.limit()),
-                    against(result)));
+            String.format(
+                Locale.ROOT,
+                "| %s | %s %s | %s | %s |",
+                Text.task(result.task()),
+                Text.number(result.speed().median()),
+                result.cost().unit(),
+                Text.percent(result.limit()),
+                against(result)));
       }
     }
     line("");
@@ -159,24 +164,29 @@ public final class MarkdownReport {
 
   private void limit(String name, Rate one, Rate all) {
     line(
-        "| %s | %s | %s | %s | %s |"
-            .formatted(
-                name,
-                Text.number(one.best()),
-                Text.number(one.median()),
-                Text.number(all.best()),
-                Text.number(all.median())));
+        String.format(
+            Locale.ROOT,
+            "| %s | %s | %s | %s | %s |",
+            name,
+            Text.number(one.best()),
+            Text.number(one.median()),
+            Text.number(all.best()),
+            Text.number(all.median())));
   }
 
   private void means() {
     for (int threads : Summary.threads(report)) {
       List<String> means = new ArrayList<>();
       Summary.means(report, threads)
-          .forEach((name, mean) -> means.add("%s %.2f×".formatted(name, mean)));
+          .forEach((name, mean) -> means.add(String.format(Locale.ROOT, "%s %.2f×", name, mean)));
       if (!means.isEmpty()) {
         line(
-            "Speed divided by the peer's, geometric mean, %d thread%s: %s."
-                .formatted(threads, threads == 1 ? "" : "s", String.join("; ", means)));
+            String.format(
+                Locale.ROOT,
+                "Speed divided by the peer's, geometric mean, %d thread%s: %s.",
+                threads,
+                threads == 1 ? "" : "s",
+                String.join("; ", means)));
         line("");
       }
     }
@@ -219,15 +229,16 @@ public final class MarkdownReport {
     for (Result result : all) {
       StringBuilder row =
           new StringBuilder(
-              "| %s%s | %d | %s %s | %s | %s |"
-                  .formatted(
-                      Text.task(result.task()),
-                      result.isDisturbed(report.limits()) ? " (busy)" : "",
-                      result.threads(),
-                      Text.speed(result.speed()),
-                      result.cost().unit(),
-                      Text.number(result.nanos().median() / 1e6),
-                      Text.percent(result.limit())));
+              String.format(
+                  Locale.ROOT,
+                  "| %s%s | %d | %s %s | %s | %s |",
+                  Text.task(result.task()),
+                  result.isDisturbed(report.limits()) ? " (busy)" : "",
+                  result.threads(),
+                  Text.speed(result.speed()),
+                  result.cost().unit(),
+                  Text.number(result.nanos().median() / 1e6),
+                  Text.percent(result.limit())));
       for (String peer : peers) {
         row.append(
             result.rivals().stream()

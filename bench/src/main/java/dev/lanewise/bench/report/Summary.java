@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -42,16 +43,20 @@ final class Summary {
         .ifPresent(
             r ->
                 figures.put(
-                    "fastest, %s, %s".formatted(Text.task(r.task()), Text.threads(threads)),
-                    "%.0f GFLOP/s, %s %% of peak"
-                        .formatted(r.speed().median(), Text.percent(r.limit()))));
+                    String.format(
+                        Locale.ROOT, "fastest, %s, %s", Text.task(r.task()), Text.threads(threads)),
+                    String.format(
+                        Locale.ROOT,
+                        "%.0f GFLOP/s, %s %% of peak",
+                        r.speed().median(),
+                        Text.percent(r.limit()))));
     means(report, threads)
         .forEach(
             (name, mean) -> {
               boolean isStrong =
                   STRONG.stream().anyMatch(p -> name.startsWith(Peers.label(p) + ","));
               if (isStrong) {
-                figures.put("speed ÷ " + name, "%.2f×".formatted(mean));
+                figures.put("speed ÷ " + name, String.format(Locale.ROOT, "%.2f×", mean));
               }
             });
     return figures;
@@ -88,10 +93,18 @@ final class Summary {
         disturbed.stream().mapToDouble(r -> r.surroundings().others()).max().orElseThrow();
     double least = disturbed.stream().mapToDouble(r -> r.surroundings().peak()).min().orElseThrow();
     return Optional.of(
-        "The machine was busy in %d of %d cases, which are marked: other guests or programs had up"
-                .formatted(disturbed.size(), report.results().size())
-            + " to %.0f %% of the cores, and these gave down to %.0f %% of their best arithmetic."
-                .formatted(100 * most, 100 * least / report.limits().all().fma().best()));
+        String.format(
+                Locale.ROOT,
+                "The machine was busy in %d of %d cases, which are marked: other guests or programs"
+                    + " had up",
+                disturbed.size(),
+                report.results().size())
+            + String.format(
+                Locale.ROOT,
+                " to %.0f %% of the cores, and these gave down to %.0f %% of their best"
+                    + " arithmetic.",
+                100 * most,
+                100 * least / report.limits().all().fma().best()));
   }
 
   /** Cases with different operations whose warm-up is worth a line, the longest first. */

@@ -22,16 +22,17 @@ public final class Text {
 
   /** The machine in a line. */
   public static String machine(MachineFacts facts) {
-    return "%s, %d cores (%s), %d-bit vectors, %.0f GiB, %s%s, %s"
-        .formatted(
-            facts.processor(),
-            facts.cores(),
-            String.join(", ", facts.caches()),
-            facts.vectorBits(),
-            facts.memoryBytes() / 0x1p30,
-            facts.system(),
-            facts.virtualized() ? " (virtual machine)" : "",
-            facts.java());
+    return String.format(
+        Locale.ROOT,
+        "%s, %d cores (%s), %d-bit vectors, %.0f GiB, %s%s, %s",
+        facts.processor(),
+        facts.cores(),
+        String.join(", ", facts.caches()),
+        facts.vectorBits(),
+        facts.memoryBytes() / 0x1p30,
+        facts.system(),
+        facts.virtualized() ? " (virtual machine)" : "",
+        facts.java());
   }
 
   /** The limits of one core and of all, a line each. */
@@ -39,13 +40,20 @@ public final class Text {
     String one = "one core:  " + rates(limits.one());
     return limits.threads() == 1
         ? List.of(one)
-        : List.of(one, "%d cores:   %s".formatted(limits.threads(), rates(limits.all())));
+        : List.of(
+            one,
+            String.format(Locale.ROOT, "%d cores:   %s", limits.threads(), rates(limits.all())));
   }
 
   private static String rates(Rates r) {
-    return "%s GFLOP/s; read %s, copy %s, triad %s, update %s GB/s"
-        .formatted(
-            rate(r.fma()), rate(r.read()), rate(r.copy()), rate(r.triad()), rate(r.update()));
+    return String.format(
+        Locale.ROOT,
+        "%s GFLOP/s; read %s, copy %s, triad %s, update %s GB/s",
+        rate(r.fma()),
+        rate(r.read()),
+        rate(r.copy()),
+        rate(r.triad()),
+        rate(r.update()));
   }
 
   /** The best, and behind it what the machine gave at its slowest if that is much less. */
@@ -61,34 +69,56 @@ public final class Text {
     String name = task.operation();
     return switch (name) {
       case "gemm" ->
-          "gemm %s×%s×%s %s%s"
-              .formatted(
-                  p.apply("m"),
-                  p.apply("n"),
-                  p.apply("k"),
-                  task.word("layout", "NN"),
-                  task.params().containsKey("batch") ? ", batch " + p.apply("batch") : "");
+          String.format(
+              Locale.ROOT,
+              "gemm %s×%s×%s %s%s",
+              p.apply("m"),
+              p.apply("n"),
+              p.apply("k"),
+              task.word("layout", "NN"),
+              task.params().containsKey("batch") ? ", batch " + p.apply("batch") : "");
       case "linear" ->
-          "linear %s×%s→%s%s%s"
-              .formatted(
-                  p.apply("m"),
-                  p.apply("k"),
-                  p.apply("n"),
-                  task.word("epilogue", "none").equals("none") ? "" : " +" + p.apply("epilogue"),
-                  task.params().containsKey("weights") ? ", " + p.apply("weights") : "");
+          String.format(
+              Locale.ROOT,
+              "linear %s×%s→%s%s%s",
+              p.apply("m"),
+              p.apply("k"),
+              p.apply("n"),
+              task.word("epilogue", "none").equals("none") ? "" : " +" + p.apply("epilogue"),
+              task.params().containsKey("weights") ? ", " + p.apply("weights") : "");
       case "attention", "attentionBackward" ->
-          "%s %s×%s×%s×%s"
-              .formatted(
-                  name, p.apply("batch"), p.apply("heads"), p.apply("tokens"), p.apply("head"));
+          String.format(
+              Locale.ROOT,
+              "%s %s×%s×%s×%s",
+              name,
+              p.apply("batch"),
+              p.apply("heads"),
+              p.apply("tokens"),
+              p.apply("head"));
       case "linearCrossEntropy" ->
-          "%s %s×%s→%s".formatted(name, p.apply("tokens"), p.apply("width"), p.apply("vocabulary"));
+          String.format(
+              Locale.ROOT,
+              "%s %s×%s→%s",
+              name,
+              p.apply("tokens"),
+              p.apply("width"),
+              p.apply("vocabulary"));
       case "train" ->
-          "train %s, %s × %s tokens".formatted(model(task), p.apply("batch"), p.apply("tokens"));
+          String.format(
+              Locale.ROOT,
+              "train %s, %s × %s tokens",
+              model(task),
+              p.apply("batch"),
+              p.apply("tokens"));
       case "generate" ->
           p.apply("new").equals("1")
-              ? "prompt %s, %s tokens".formatted(model(task), p.apply("tokens"))
-              : "generate %s, %s + %s tokens"
-                  .formatted(model(task), p.apply("tokens"), p.apply("new"));
+              ? String.format(Locale.ROOT, "prompt %s, %s tokens", model(task), p.apply("tokens"))
+              : String.format(
+                  Locale.ROOT,
+                  "generate %s, %s + %s tokens",
+                  model(task),
+                  p.apply("tokens"),
+                  p.apply("new"));
       default -> shape(task);
     };
   }
@@ -97,16 +127,16 @@ public final class Text {
     boolean isGpt2 = task.number("width") == 768 && task.number("layers") == 12;
     return isGpt2 && task.number("vocabulary") == 50257
         ? "GPT-2 124M"
-        : "GPT %d×%d".formatted(task.number("layers"), task.number("width"));
+        : String.format(Locale.ROOT, "GPT %d×%d", task.number("layers"), task.number("width"));
   }
 
   private static String shape(Case task) {
     Map<String, String> p = task.params();
     if (p.containsKey("rows")) {
-      return "%s %s×%s".formatted(task.operation(), p.get("rows"), p.get("cols"));
+      return String.format(Locale.ROOT, "%s %s×%s", task.operation(), p.get("rows"), p.get("cols"));
     }
     if (p.containsKey("count")) {
-      return "%s %.1f M".formatted(task.operation(), task.number("count") / 1e6);
+      return String.format(Locale.ROOT, "%s %.1f M", task.operation(), task.number("count") / 1e6);
     }
     return p.entrySet().stream()
         .map(e -> " " + e.getKey() + " " + e.getValue())
@@ -128,9 +158,21 @@ public final class Text {
   public static List<String> breakdown(Breakdown breakdown, Cost cost, Rates rates) {
     String format = "  %-34s %5s %9s %7s %8s %7s %6s";
     List<String> lines = new ArrayList<>();
-    lines.add(format.formatted("operation", "calls", "ms", "% step", "GFLOP/s", "% peak", "GB/s"));
-    parts(breakdown, rates).forEach(row -> lines.add(format.formatted(row.toArray())));
-    lines.add("  %s %s".formatted(number(cost.speed(breakdown.nanos())), cost.unit()));
+    lines.add(
+        String.format(
+            Locale.ROOT,
+            format,
+            "operation",
+            "calls",
+            "ms",
+            "% step",
+            "GFLOP/s",
+            "% peak",
+            "GB/s"));
+    parts(breakdown, rates)
+        .forEach(row -> lines.add(String.format(Locale.ROOT, format, row.toArray())));
+    lines.add(
+        String.format(Locale.ROOT, "  %s %s", number(cost.speed(breakdown.nanos())), cost.unit()));
     return lines;
   }
 
@@ -158,11 +200,13 @@ public final class Text {
     return List.of(
         label,
         calls,
-        "%.3f".formatted(nanos / 1e6),
-        "%.1f".formatted(100 * nanos / all),
-        flops == 0 ? "" : "%.0f".formatted(flops / nanos),
-        flops == 0 ? "" : "%.1f".formatted(100 * flops / nanos / rates.fma().best()),
-        bytes == 0 ? "" : "%.1f".formatted(bytes / nanos));
+        String.format(Locale.ROOT, "%.3f", nanos / 1e6),
+        String.format(Locale.ROOT, "%.1f", 100 * nanos / all),
+        flops == 0 ? "" : String.format(Locale.ROOT, "%.0f", flops / nanos),
+        flops == 0
+            ? ""
+            : String.format(Locale.ROOT, "%.1f", 100 * flops / nanos / rates.fma().best()),
+        bytes == 0 ? "" : String.format(Locale.ROOT, "%.1f", bytes / nanos));
   }
 
   /** A number with about three digits. */
@@ -194,47 +238,62 @@ public final class Text {
           case SLOWER -> "▼";
           case EVEN -> "≈";
         };
-    return "%s %s× (%s–%s)"
-        .formatted(verdict, times(ratio.median()), times(ratio.low()), times(ratio.high()));
+    return String.format(
+        Locale.ROOT,
+        "%s %s× (%s–%s)",
+        verdict,
+        times(ratio.median()),
+        times(ratio.low()),
+        times(ratio.high()));
   }
 
   /** A ratio with its interval, without a judgement. */
   static String times(Interval ratio) {
-    return "%s×\u00a0(%s–%s)"
-        .formatted(times(ratio.median()), times(ratio.low()), times(ratio.high()));
+    return String.format(
+        Locale.ROOT,
+        "%s×\u00a0(%s–%s)",
+        times(ratio.median()),
+        times(ratio.low()),
+        times(ratio.high()));
   }
 
   private static String times(double ratio) {
-    return ratio >= 9.95 ? "%.0f".formatted(ratio) : "%.2f".formatted(ratio);
+    return ratio >= 9.95
+        ? String.format(Locale.ROOT, "%.0f", ratio)
+        : String.format(Locale.ROOT, "%.2f", ratio);
   }
 
   /** {@code 97}, or nothing where there is no limit. */
   static String percent(Interval limit) {
-    return limit == null ? "" : "%.0f".formatted(100 * limit.median());
+    return limit == null ? "" : String.format(Locale.ROOT, "%.0f", 100 * limit.median());
   }
 
   /** What disturbed a result. */
   static String disturbance(Result result, Report report) {
     Surroundings s = result.surroundings();
-    return "others had %.0f %% of the cores%s, which gave %.0f %% of their best arithmetic"
-        .formatted(
-            100 * s.others(),
-            s.stolen() > 0.005 ? " (other guests %.0f %%)".formatted(100 * s.stolen()) : "",
-            100 * s.peak() / report.limits().all().fma().best());
+    return String.format(
+        Locale.ROOT,
+        "others had %.0f %% of the cores%s, which gave %.0f %% of their best arithmetic",
+        100 * s.others(),
+        s.stolen() > 0.005
+            ? String.format(Locale.ROOT, " (other guests %.0f %%)", 100 * s.stolen())
+            : "",
+        100 * s.peak() / report.limits().all().fma().best());
   }
 
   /** A result in a line, for the terminal. */
   public static String result(Result result, Report report) {
     StringBuilder line =
         new StringBuilder(
-            "%s, %s: %s %s"
-                .formatted(
-                    task(result.task()),
-                    threads(result.threads()),
-                    speed(result.speed()),
-                    result.cost().unit()));
+            String.format(
+                Locale.ROOT,
+                "%s, %s: %s %s",
+                task(result.task()),
+                threads(result.threads()),
+                speed(result.speed()),
+                result.cost().unit()));
     if (result.limit() != null) {
-      line.append(", %s %% of the limit".formatted(percent(result.limit())));
+      line.append(String.format(Locale.ROOT, ", %s %% of the limit", percent(result.limit())));
     }
     result
         .beside(Workloads.ONE_THREAD)
@@ -246,7 +305,9 @@ public final class Text {
         .beside(Workloads.ROUND_SIZE)
         .ifPresent(round -> line.append("; round size " + times(round.ratio())));
     for (Rival rival : result.rivals()) {
-      line.append("; %s %s".formatted(Peers.label(rival.peer()), ratio(rival, result.floor())));
+      line.append(
+          String.format(
+              Locale.ROOT, "; %s %s", Peers.label(rival.peer()), ratio(rival, result.floor())));
     }
     if (result.isDisturbed(report.limits())) {
       line.append("; machine was busy: " + disturbance(result, report));

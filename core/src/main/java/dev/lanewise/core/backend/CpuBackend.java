@@ -23,6 +23,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Locale;
 
 /** The processor: every operation is a kernel of the simd module over native memory. */
 public final class CpuBackend implements Backend {
@@ -777,7 +778,7 @@ public final class CpuBackend implements Backend {
     int id = of(ids).getAtIndex(INT, row);
     if (id < 0 || id >= cols) {
       throw new InputException(
-          "Index %d of row %d is outside a row of %d.".formatted(id, row, cols));
+          String.format(Locale.ROOT, "Index %d of row %d is outside a row of %d.", id, row, cols));
     }
     return (long) row * cols + id;
   }

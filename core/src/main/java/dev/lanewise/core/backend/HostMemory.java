@@ -6,6 +6,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 
 /** Memory of the process, and how much of it there is. */
 final class HostMemory {
@@ -24,8 +25,12 @@ final class HostMemory {
       return NativeMemory.allocate(bytes, arena);
     } catch (OutOfMemoryError e) {
       throw new InputException(
-          "There is no room for %.2f GiB more memory (%.2f GiB are free); choose a smaller --batch, --context or --model."
-              .formatted(bytes / (double) (1 << 30), available() / (double) (1 << 30)),
+          String.format(
+              Locale.ROOT,
+              "There is no room for %.2f GiB more memory (%.2f GiB are free); choose a smaller"
+                  + " --batch, --context or --model.",
+              bytes / (double) (1 << 30),
+              available() / (double) (1 << 30)),
           e);
     }
   }

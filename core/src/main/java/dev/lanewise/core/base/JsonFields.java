@@ -1,5 +1,6 @@
 package dev.lanewise.core.base;
 
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -68,7 +69,14 @@ public record JsonFields(Map<String, Object> members, String source) {
   private InputException wrong(String name, String wanted) {
     return new InputException(
         members.containsKey(name)
-            ? "%s: '%s' must be %s, not %s.".formatted(source, name, wanted, members.get(name))
-            : "%s: '%s' is missing, which must be %s.".formatted(source, name, wanted));
+            ? String.format(
+                Locale.ROOT,
+                "%s: '%s' must be %s, not %s.",
+                source,
+                name,
+                wanted,
+                members.get(name))
+            : String.format(
+                Locale.ROOT, "%s: '%s' is missing, which must be %s.", source, name, wanted));
   }
 }

@@ -43,7 +43,12 @@ final class ConsoleProgress implements TrainListener {
       boolean skipped) {
     if (skipped) {
       progress.message(
-          "Step %,d skipped: loss %s, gradient norm %s.".formatted(step, loss, gradientNorm));
+          String.format(
+              Locale.ROOT,
+              "Step %,d skipped: loss %s, gradient norm %s.",
+              step,
+              loss,
+              gradientNorm));
     } else {
       smoothedLoss = Double.isNaN(smoothedLoss) ? loss : 0.95 * smoothedLoss + 0.05 * loss;
     }

@@ -8,6 +8,7 @@ import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.simd.Workers;
+import java.util.Locale;
 
 /** Opens the device that a command line names. */
 final class Devices {
@@ -26,7 +27,8 @@ final class Devices {
       case "cuda" -> CudaBackend.open(precision);
       default ->
           throw new InputException(
-              "There is no device '%s'; choose auto, cpu or cuda.".formatted(name));
+              String.format(
+                  Locale.ROOT, "There is no device '%s'; choose auto, cpu or cuda.", name));
     };
   }
 

@@ -13,6 +13,7 @@ import dev.lanewise.core.train.Evaluation;
 import dev.lanewise.core.train.RunData;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -72,8 +73,12 @@ final class EvalCommand implements Subcommand {
         spec.commandLine()
             .getOut()
             .printf(
+                Locale.ROOT,
                 "loss %.4f, perplexity %.2f, %,d tokens (step %,d)%n",
-                loss, Math.exp(loss), all.length() - 1, trained.checkpoint().step());
+                loss,
+                Math.exp(loss),
+                all.length() - 1,
+                trained.checkpoint().step());
       }
     }
     return 0;

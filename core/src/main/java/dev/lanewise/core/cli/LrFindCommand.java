@@ -75,8 +75,13 @@ final class LrFindCommand implements Subcommand {
   public Integer call() {
     if (!(from > 0 && to > from) || points < 10) {
       throw new InputException(
-          "lr-find needs at least 10 points and rates that rise from above 0, not %d from %s to %s."
-              .formatted(points, from, to));
+          String.format(
+              Locale.ROOT,
+              "lr-find needs at least 10 points and rates that rise from above 0, not %d from %s to"
+                  + " %s.",
+              points,
+              from,
+              to));
     }
     PrintWriter console = spec.commandLine().getOut();
     ConsoleProgress preparing = new ConsoleProgress();
@@ -111,7 +116,7 @@ final class LrFindCommand implements Subcommand {
             result.suggested(),
             result.suggested());
       }
-      console.printf("Report      %s%n", out.resolve("lr-find.html"));
+      console.printf(Locale.ROOT, "Report      %s%n", out.resolve("lr-find.html"));
     }
     return 0;
   }

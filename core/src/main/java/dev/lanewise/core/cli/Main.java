@@ -9,6 +9,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.FileSystemException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.ServiceLoader;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -132,13 +133,22 @@ public final class Main {
           e.getFile() + ": " + Failures.describe(e) + ".";
       case IOException e -> "Input or output failed: " + Failures.describe(e) + ".";
       case CudaException e ->
-          "The GPU failed: %s. A run goes on from its newest checkpoint with --resume; --device cpu computes without the GPU."
-              .formatted(e.getMessage());
+          String.format(
+              Locale.ROOT,
+              "The GPU failed: %s. A run goes on from its newest checkpoint with --resume; --device"
+                  + " cpu computes without the GPU.",
+              e.getMessage());
       case OutOfMemoryError e ->
-          "Out of memory (%s): try a smaller model, batch or context.".formatted(e.getMessage());
+          String.format(
+              Locale.ROOT,
+              "Out of memory (%s): try a smaller model, batch or context.",
+              e.getMessage());
       default ->
-          "Unexpected failure, a defect of Lanewise: %s (%s shows where)."
-              .formatted(failure, DEBUG);
+          String.format(
+              Locale.ROOT,
+              "Unexpected failure, a defect of Lanewise: %s (%s shows where).",
+              failure,
+              DEBUG);
     };
   }
 

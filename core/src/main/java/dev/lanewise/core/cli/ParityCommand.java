@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -67,8 +68,8 @@ final class ParityCommand implements Subcommand {
               row -> {
                 if (!row.tutorial().equals(tutorial[0])) {
                   tutorial[0] = row.tutorial();
-                  out.printf("%n%s%n%n", tutorial[0]);
-                  out.printf(TABLE, "", "statement", "printed", "ours");
+                  out.printf(Locale.ROOT, "%n%s%n%n", tutorial[0]);
+                  out.printf(Locale.ROOT, TABLE, "", "statement", "printed", "ours");
                 }
                 print(out, row);
                 out.flush();
@@ -80,7 +81,12 @@ final class ParityCommand implements Subcommand {
       }
     }
     long differ = rows.stream().filter(row -> !row.agrees()).count();
-    out.printf("%n%d values, %d agree, %d differ%n", rows.size(), rows.size() - differ, differ);
+    out.printf(
+        Locale.ROOT,
+        "%n%d values, %d agree, %d differ%n",
+        rows.size(),
+        rows.size() - differ,
+        differ);
     if (json != null) {
       List<Map<String, Object>> list = new ArrayList<>();
       for (Parity.Row row : rows) {
@@ -102,14 +108,14 @@ final class ParityCommand implements Subcommand {
   private static void print(PrintWriter out, Parity.Row row) {
     String verdict = row.agrees() ? "ok" : "DIFF";
     if (row.printed().length() <= 24 && row.ours().length() <= 24) {
-      out.printf(TABLE, verdict, row.statement(), row.printed(), row.ours());
+      out.printf(Locale.ROOT, TABLE, verdict, row.statement(), row.printed(), row.ours());
     } else {
-      out.printf("  %-4s  %s%n", verdict, row.statement());
-      out.printf("        printed  %s%n", row.printed());
-      out.printf("        ours     %s%n", row.ours());
+      out.printf(Locale.ROOT, "  %-4s  %s%n", verdict, row.statement());
+      out.printf(Locale.ROOT, "        printed  %s%n", row.printed());
+      out.printf(Locale.ROOT, "        ours     %s%n", row.ours());
     }
     if (!row.allowed().isEmpty()) {
-      out.printf("        allowed: %s%n", row.allowed());
+      out.printf(Locale.ROOT, "        allowed: %s%n", row.allowed());
     }
   }
 

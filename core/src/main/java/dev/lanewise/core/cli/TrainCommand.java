@@ -131,7 +131,7 @@ final class TrainCommand implements Subcommand {
     Matcher matcher = SIZE.matcher(size);
     if (!matcher.matches()) {
       throw new InputException(
-          "--memory takes a size such as 6G or 900M, not '%s'.".formatted(size));
+          String.format(Locale.ROOT, "--memory takes a size such as 6G or 900M, not '%s'.", size));
     }
     int power = "KMGT".indexOf(matcher.group(2).toUpperCase(Locale.ROOT)) + 1;
     return (long) (Double.parseDouble(matcher.group(1)) * Math.pow(1024, power));
@@ -151,8 +151,9 @@ final class TrainCommand implements Subcommand {
         resume
             ? TrainingRun.resume(folder, description, data, backend, listeners)
             : TrainingRun.begin(folder, description, data, backend, listeners)) {
-      console.printf("Device      %s%n", backend.description());
+      console.printf(Locale.ROOT, "Device      %s%n", backend.description());
       console.printf(
+          Locale.ROOT,
           "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",
           description.source().pathNames(),
           data.train().length(),
@@ -160,36 +161,44 @@ final class TrainCommand implements Subcommand {
           data.tokenizer().name(),
           data.tokenizer().vocabSize());
       console.printf(
+          Locale.ROOT,
           "Model       %d layers, %d heads, %d channels, context %d: %,d parameters%n",
           description.model().layers(),
           description.model().heads(),
           description.model().channels(),
           description.model().contextLength(),
           run.model().parameterCount());
-      console.printf("Memory      %s%n", run.plan());
+      console.printf(Locale.ROOT, "Memory      %s%n", run.plan());
       if (config.recomputedBlocks() > 0 || config.headRows() > 0 || slowdown > 0) {
         console.printf(
+            Locale.ROOT,
             "            %s, %d of %d blocks computed again in backward%s%s%n",
             config.accumulate() == 1 ? "one pass" : config.accumulate() + " passes",
             config.recomputedBlocks(),
             description.model().layers(),
             config.headRows() > 0
-                ? ", logits of %d tokens at a time".formatted(config.headRows())
+                ? String.format(Locale.ROOT, ", logits of %d tokens at a time", config.headRows())
                 : "",
             slowdown > 0
-                ? "; steps take about %.0f %% longer for it".formatted(100 * slowdown)
+                ? String.format(
+                    Locale.ROOT, "; steps take about %.0f %% longer for it", 100 * slowdown)
                 : "");
       }
       console.printf(
+          Locale.ROOT,
           "Run         %s, %,d steps of %,d tokens%s%n",
           folder.path(),
           config.steps(),
           config.tokensPerStep(),
           config.accumulate() == 1
               ? ""
-              : " in %d passes of %d sequences".formatted(config.accumulate(), config.batch()));
+              : String.format(
+                  Locale.ROOT,
+                  " in %d passes of %d sequences",
+                  config.accumulate(),
+                  config.batch()));
       if (run.trainer().steps() > 0) {
-        console.printf("Resumed     at step %,d%n", run.trainer().steps());
+        console.printf(Locale.ROOT, "Resumed     at step %,d%n", run.trainer().steps());
       }
       console.flush();
       progress.begin(config.steps(), run.trainer().steps());
@@ -205,8 +214,10 @@ final class TrainCommand implements Subcommand {
         conclude(console, run, begin);
         if (interrupts.happened()) {
           console.printf(
+              Locale.ROOT,
               "Stopped at step %,d; go on with: lanewise train --resume --out %s%n",
-              run.trainer().steps(), folder.path());
+              run.trainer().steps(),
+              folder.path());
           console.flush();
         }
       }
@@ -217,13 +228,17 @@ final class TrainCommand implements Subcommand {
   private static void conclude(PrintWriter console, TrainingRun run, String prompt) {
     if (run.trainer().skipped() > 0) {
       console.printf(
-          "Skipped     %,d steps whose loss or gradient was not finite%n", run.trainer().skipped());
+          Locale.ROOT,
+          "Skipped     %,d steps whose loss or gradient was not finite%n",
+          run.trainer().skipped());
     }
-    console.printf("Sample%n%s%n", indent(run.sample(prompt, SAMPLE_TOKENS)));
+    console.printf(Locale.ROOT, "Sample%n%s%n", indent(run.sample(prompt, SAMPLE_TOKENS)));
     RunReports.write(run);
-    console.printf("Report      %s%n", run.folder().reportFile());
+    console.printf(Locale.ROOT, "Report      %s%n", run.folder().reportFile());
     console.printf(
-        "Try         lanewise generate --from %s --prompt \"...\"%n", run.folder().path());
+        Locale.ROOT,
+        "Try         lanewise generate --from %s --prompt \"...\"%n",
+        run.folder().path());
   }
 
   private static String indent(String text) {
@@ -252,7 +267,7 @@ final class TrainCommand implements Subcommand {
   private static Path newRun() {
     String time =
         LocalDateTime.now(java.time.ZoneId.systemDefault())
-            .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
+            .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT));
     return RUNS.resolve(time);
   }
 

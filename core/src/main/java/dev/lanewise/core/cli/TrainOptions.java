@@ -15,6 +15,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
@@ -191,7 +192,9 @@ final class TrainOptions {
                 new JsonFields(Json.parseObject(Files.readString(Path.of(model)), model), model));
       } catch (IOException e) {
         throw new InputException(
-            "The model %s cannot be read (%s).".formatted(model, Failures.describe(e)), e);
+            String.format(
+                Locale.ROOT, "The model %s cannot be read (%s).", model, Failures.describe(e)),
+            e);
       }
     } else {
       config = GptPresets.of(model);

@@ -8,6 +8,7 @@ import dev.lanewise.core.train.Checkpoints;
 import dev.lanewise.core.train.RunFolder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.function.Consumer;
 
 /**
@@ -26,7 +27,7 @@ record TrainedModel(RunFolder run, Checkpoints.Checkpoint checkpoint) {
    */
   static TrainedModel find(Path from, Consumer<String> warnings) {
     if (!Files.exists(from)) {
-      throw new InputException("There is no folder %s.".formatted(from));
+      throw new InputException(String.format(Locale.ROOT, "There is no folder %s.", from));
     }
     if (Files.exists(from.resolve("state.json"))) {
       Path run = from.toAbsolutePath().getParent().getParent();
@@ -40,7 +41,9 @@ record TrainedModel(RunFolder run, Checkpoints.Checkpoint checkpoint) {
             .newest(warnings)
             .orElseThrow(
                 () ->
-                    new InputException("The run %s has no whole checkpoint yet.".formatted(from))));
+                    new InputException(
+                        String.format(
+                            Locale.ROOT, "The run %s has no whole checkpoint yet.", from))));
   }
 
   Gpt load(Tape tape) {

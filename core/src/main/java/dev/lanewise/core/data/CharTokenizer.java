@@ -6,6 +6,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 
@@ -61,12 +62,14 @@ public final class CharTokenizer implements Tokenizer {
       if (id < 0) {
         int c = Utf8.codePoint(utf8, i, length);
         throw new InputException(
-            "The character %s (U+%04X) at position %d is not among the %d characters that the tokenizer knows."
-                .formatted(
-                    Character.isISOControl(c) ? "code" : "'" + Character.toString(c) + "'",
-                    c,
-                    position,
-                    codePoints.length));
+            String.format(
+                Locale.ROOT,
+                "The character %s (U+%04X) at position %d is not among the %d characters that the"
+                    + " tokenizer knows.",
+                Character.isISOControl(c) ? "code" : "'" + Character.toString(c) + "'",
+                c,
+                position,
+                codePoints.length));
       }
       sink.accept(id);
       i += Math.max(1, length);

@@ -385,15 +385,16 @@ public final class Corpus {
           return 0;
         }
         throw new InputException(
-            "%s is not valid UTF-8 at byte %d%s; convert it to UTF-8 first."
-                .formatted(
-                    document.name,
-                    offset + invalid,
-                    first
-                            && (startsWith(buffer, size, 0xFF, 0xFE)
-                                || startsWith(buffer, size, 0xFE, 0xFF))
-                        ? " (it looks like UTF-16)"
-                        : ""));
+            String.format(
+                Locale.ROOT,
+                "%s is not valid UTF-8 at byte %d%s; convert it to UTF-8 first.",
+                document.name,
+                offset + invalid,
+                first
+                        && (startsWith(buffer, size, 0xFF, 0xFE)
+                            || startsWith(buffer, size, 0xFE, 0xFF))
+                    ? " (it looks like UTF-16)"
+                    : ""));
       }
       first = false;
       if (stripper == null) {

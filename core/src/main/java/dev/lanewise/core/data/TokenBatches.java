@@ -5,6 +5,7 @@ import dev.lanewise.core.random.TorchGenerator;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Locale;
 
 /**
  * Batches of windows: inputs are {@code context} tokens, targets the same window one token later.
@@ -137,8 +138,13 @@ public final class TokenBatches implements AutoCloseable {
     checkPositive(batch, context);
     if (data.length() <= context) {
       throw new InputException(
-          "The data holds %d tokens, and a context of %d needs at least %d; choose a shorter context or give more text."
-              .formatted(data.length(), context, context + 1L));
+          String.format(
+              Locale.ROOT,
+              "The data holds %d tokens, and a context of %d needs at least %d; choose a shorter"
+                  + " context or give more text.",
+              data.length(),
+              context,
+              context + 1L));
     }
   }
 

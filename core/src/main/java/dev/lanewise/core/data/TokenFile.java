@@ -16,6 +16,7 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Objects;
 
 /**
@@ -155,29 +156,48 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
       if (first == layout.magic) {
         if (size < HEADER_BYTES) {
           throw new InputException(
-              "The token file %s ends inside its header: %d of %d bytes are there."
-                  .formatted(path, size, HEADER_BYTES));
+              String.format(
+                  Locale.ROOT,
+                  "The token file %s ends inside its header: %d of %d bytes are there.",
+                  path,
+                  size,
+                  HEADER_BYTES));
         }
         int version = (int) INT.get(header, 4);
         if (version != layout.version) {
           throw new InputException(
-              "The token file %s has version %d of llm.c's layout %d; only version %d is known."
-                  .formatted(path, version, layout.magic, layout.version));
+              String.format(
+                  Locale.ROOT,
+                  "The token file %s has version %d of llm.c's layout %d; only version %d is"
+                      + " known.",
+                  path,
+                  version,
+                  layout.magic,
+                  layout.version));
         }
         long count = Integer.toUnsignedLong((int) INT.get(header, 8));
         long expected = HEADER_BYTES + count * layout.bytes;
         if (size != expected) {
           throw new InputException(
-              "The token file %s is damaged: its header announces %d tokens, which take %d bytes, but it has %d."
-                  .formatted(path, count, expected, size));
+              String.format(
+                  Locale.ROOT,
+                  "The token file %s is damaged: its header announces %d tokens, which take %d"
+                      + " bytes, but it has %d.",
+                  path,
+                  count,
+                  expected,
+                  size));
         }
         return layout;
       }
     }
     if (size % Short.BYTES != 0) {
       throw new InputException(
-          "The token file %s has an odd number of bytes, %d, so it cannot hold 16-bit tokens."
-              .formatted(path, size));
+          String.format(
+              Locale.ROOT,
+              "The token file %s has an odd number of bytes, %d, so it cannot hold 16-bit tokens.",
+              path,
+              size));
     }
     return Layout.NANOGPT;
   }
@@ -196,8 +216,14 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
       int id = get(i);
       if (id < 0 || id >= vocabSize) {
         throw new InputException(
-            "Token %s at position %d of %s is not in the vocabulary of %d; the file was made with another tokenizer or is damaged."
-                .formatted(Integer.toUnsignedString(id), i, path, vocabSize));
+            String.format(
+                Locale.ROOT,
+                "Token %s at position %d of %s is not in the vocabulary of %d; the file was made"
+                    + " with another tokenizer or is damaged.",
+                Integer.toUnsignedString(id),
+                i,
+                path,
+                vocabSize));
       }
     }
   }
@@ -345,8 +371,12 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
     public void accept(int id) {
       if (id < 0 || layout.bytes == 2 && id > 0xFFFF) {
         throw new InputException(
-            "Token %d at position %d does not fit the 16-bit tokens of %s."
-                .formatted(id, count, path));
+            String.format(
+                Locale.ROOT,
+                "Token %d at position %d does not fit the 16-bit tokens of %s.",
+                id,
+                count,
+                path));
       }
       if (buffer.remaining() < layout.bytes) {
         try {
@@ -368,8 +398,11 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
       if (layout.magic != 0) {
         if (count > Integer.MAX_VALUE) {
           throw new InputException(
-              "llm.c's header cannot hold %d tokens; write %s in several files."
-                  .formatted(count, path));
+              String.format(
+                  Locale.ROOT,
+                  "llm.c's header cannot hold %d tokens; write %s in several files.",
+                  count,
+                  path));
         }
         buffer.putInt(layout.magic).putInt(layout.version).putInt((int) count);
         while (buffer.position() < HEADER_BYTES) {

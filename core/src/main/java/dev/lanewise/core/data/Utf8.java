@@ -5,6 +5,7 @@ import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.util.Locale;
 
 /** UTF-8 checked and taken apart. */
 final class Utf8 {
@@ -25,8 +26,12 @@ final class Utf8 {
           i++;
         } else {
           throw new InputException(
-              "The text holds half of a surrogate pair, U+%04X, at position %d, which is not a character."
-                  .formatted((int) c, i));
+              String.format(
+                  Locale.ROOT,
+                  "The text holds half of a surrogate pair, U+%04X, at position %d, which is not a"
+                      + " character.",
+                  (int) c,
+                  i));
         }
       }
     }

@@ -1,5 +1,7 @@
 package dev.lanewise.core.machine;
 
+import java.util.Locale;
+
 /**
  * What the machine can do at most, measured by {@link MachineProbe}: no kernel can be faster.
  *
@@ -49,7 +51,7 @@ public record MachineLimits(int vectorBits, int threads, Rates one, Rates all) {
 
     @Override
     public String toString() {
-      return "%.1f %s (median %.1f)".formatted(best, unit, median);
+      return String.format(Locale.ROOT, "%.1f %s (median %.1f)", best, unit, median);
     }
   }
 

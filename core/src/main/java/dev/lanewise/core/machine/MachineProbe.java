@@ -16,6 +16,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CyclicBarrier;
 import javax.management.JMException;
@@ -76,8 +77,10 @@ public final class MachineProbe {
    */
   private static void keepFromQuickCompiler() {
     String directive =
-        "[{match: \"%s.*\", c1: {Exclude: true}}]"
-            .formatted(MachineProbe.class.getName().replace('.', '/'));
+        String.format(
+            Locale.ROOT,
+            "[{match: \"%s.*\", c1: {Exclude: true}}]",
+            MachineProbe.class.getName().replace('.', '/'));
     try {
       Path file = Files.createTempFile("lanewise", ".directives");
       try {

@@ -1,5 +1,7 @@
 package dev.lanewise.core.model;
 
+import java.util.Locale;
+
 /**
  * Sizes and variants of a GPT.
  *
@@ -31,8 +33,15 @@ public record GptConfig(
   public GptConfig {
     if (vocabSize < 1 || contextLength < 1 || layers < 1 || heads < 1 || channels < 1) {
       throw new IllegalArgumentException(
-          "a model needs positive sizes, not vocabulary %d, context %d, %d layers, %d heads, %d channels"
-              .formatted(vocabSize, contextLength, layers, heads, channels));
+          String.format(
+              Locale.ROOT,
+              "a model needs positive sizes, not vocabulary %d, context %d, %d layers, %d heads, %d"
+                  + " channels",
+              vocabSize,
+              contextLength,
+              layers,
+              heads,
+              channels));
     }
     if (channels % heads != 0) {
       throw new IllegalArgumentException(

@@ -3,6 +3,7 @@ package dev.lanewise.core.model;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.JsonFields;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -37,8 +38,11 @@ public final class GptPresets {
     GptConfig config = PRESETS.get(name);
     if (config == null) {
       throw new InputException(
-          "There is no model '%s'; choose one of %s, or give a JSON file."
-              .formatted(name, String.join(", ", PRESETS.keySet())));
+          String.format(
+              Locale.ROOT,
+              "There is no model '%s'; choose one of %s, or give a JSON file.",
+              name,
+              String.join(", ", PRESETS.keySet())));
     }
     return config;
   }

@@ -9,6 +9,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.Locale;
 import java.util.function.IntPredicate;
 
 /**
@@ -48,8 +49,12 @@ public final class TextGenerator {
     public Sampling {
       if (!(temperature >= 0) || topK < 0 || !(topP > 0 && topP <= 1)) {
         throw new IllegalArgumentException(
-            "sampling needs temperature ≥ 0, top-k ≥ 0 and 0 < top-p ≤ 1, not %s, %d, %s"
-                .formatted(temperature, topK, topP));
+            String.format(
+                Locale.ROOT,
+                "sampling needs temperature ≥ 0, top-k ≥ 0 and 0 < top-p ≤ 1, not %s, %d, %s",
+                temperature,
+                topK,
+                topP));
       }
     }
   }

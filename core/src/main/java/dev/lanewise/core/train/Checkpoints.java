@@ -31,6 +31,7 @@ import java.util.Base64;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Consumer;
@@ -134,13 +135,18 @@ public final class Checkpoints {
   private static void check(SafeTensors file, Path path, String name, Shape shape) {
     StoredTensor stored = file.tensors().get(name);
     if (stored == null) {
-      throw new InputException("%s has no tensor '%s'.".formatted(path, name));
+      throw new InputException(String.format(Locale.ROOT, "%s has no tensor '%s'.", path, name));
     }
     long[] wanted = Arrays.stream(shape.toArray()).asLongStream().toArray();
     if (!Arrays.equals(wanted, stored.shape())) {
       throw new InputException(
-          "%s: '%s' has shape %s, but the model needs %s."
-              .formatted(path, name, Arrays.toString(stored.shape()), Arrays.toString(wanted)));
+          String.format(
+              Locale.ROOT,
+              "%s: '%s' has shape %s, but the model needs %s.",
+              path,
+              name,
+              Arrays.toString(stored.shape()),
+              Arrays.toString(wanted)));
     }
   }
 
@@ -158,7 +164,7 @@ public final class Checkpoints {
   // -----------------------------------------------------------------------------------------
 
   Path save(Gpt model, AdamW optimizer, TorchGenerator generator, TrainState state, int keep) {
-    Path target = folder.resolve(PREFIX + "%08d".formatted(state.step()));
+    Path target = folder.resolve(PREFIX + String.format(Locale.ROOT, "%08d", state.step()));
     Path temporary = folder.resolve(".writing-" + target.getFileName());
     try {
       deleteTree(temporary);
@@ -201,8 +207,12 @@ public final class Checkpoints {
       return target;
     } catch (IOException e) {
       throw new InputException(
-          "The checkpoint %s cannot be written (%s); free some space or choose another --out, then --resume."
-              .formatted(target, Failures.describe(e)),
+          String.format(
+              Locale.ROOT,
+              "The checkpoint %s cannot be written (%s); free some space or choose another --out,"
+                  + " then --resume.",
+              target,
+              Failures.describe(e)),
           e);
     }
   }
@@ -274,7 +284,9 @@ public final class Checkpoints {
       return Optional.empty();
     } catch (IOException e) {
       throw new InputException(
-          "The folder %s cannot be read (%s).".formatted(folder, Failures.describe(e)), e);
+          String.format(
+              Locale.ROOT, "The folder %s cannot be read (%s).", folder, Failures.describe(e)),
+          e);
     }
   }
 
@@ -291,11 +303,20 @@ public final class Checkpoints {
       try {
         if (!checksum(path.resolve(name)).equals(checksums.text(name))) {
           throw new InputException(
-              "The checkpoint %s is damaged: %s is not what was written.".formatted(path, name));
+              String.format(
+                  Locale.ROOT,
+                  "The checkpoint %s is damaged: %s is not what was written.",
+                  path,
+                  name));
         }
       } catch (IOException e) {
         throw new InputException(
-            "The checkpoint %s is incomplete: %s (%s).".formatted(path, name, Failures.describe(e)),
+            String.format(
+                Locale.ROOT,
+                "The checkpoint %s is incomplete: %s (%s).",
+                path,
+                name,
+                Failures.describe(e)),
             e);
       }
     }
@@ -310,13 +331,22 @@ public final class Checkpoints {
               Json.parseObject(Files.readString(file), file.toString()), file.toString());
       if (fields.integer("format") != FORMAT) {
         throw new InputException(
-            "%s has format %d; this version reads %d."
-                .formatted(file, fields.integer("format"), FORMAT));
+            String.format(
+                Locale.ROOT,
+                "%s has format %d; this version reads %d.",
+                file,
+                fields.integer("format"),
+                FORMAT));
       }
       return fields;
     } catch (IOException e) {
       throw new InputException(
-          "The checkpoint %s is incomplete: %s (%s).".formatted(path, STATE, Failures.describe(e)),
+          String.format(
+              Locale.ROOT,
+              "The checkpoint %s is incomplete: %s (%s).",
+              path,
+              STATE,
+              Failures.describe(e)),
           e);
     }
   }
@@ -331,6 +361,6 @@ public final class Checkpoints {
         bytes.clear();
       }
     }
-    return "%08x".formatted(crc.getValue());
+    return String.format(Locale.ROOT, "%08x", crc.getValue());
   }
 }

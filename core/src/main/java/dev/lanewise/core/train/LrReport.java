@@ -4,6 +4,7 @@ import dev.lanewise.core.report.Page;
 import dev.lanewise.core.report.XyChart;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 
 /** The page about a learning-rate range test. */
@@ -26,7 +27,7 @@ public final class LrReport {
             .line("smoothed loss", result.rates(), result.smoothed());
     Map<String, String> figures = new LinkedHashMap<>();
     if (!Double.isNaN(result.suggested())) {
-      String suggested = "%.2g".formatted(result.suggested());
+      String suggested = String.format(Locale.ROOT, "%.2g", result.suggested());
       chart.markX(result.suggested(), suggested);
       figures.put("suggested rate", suggested);
     }

@@ -37,7 +37,10 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
         }
       }
       throw new InputException(
-          "There is no schedule '%s'; choose constant, linear, cosine or decay.".formatted(name));
+          String.format(
+              Locale.ROOT,
+              "There is no schedule '%s'; choose constant, linear, cosine or decay.",
+              name));
     }
 
     @Override
@@ -58,8 +61,11 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
     }
     if (warmup < 0 || steps < 1) {
       throw new InputException(
-          "A schedule has at least one step and no negative warm-up, not %d and %d."
-              .formatted(steps, warmup));
+          String.format(
+              Locale.ROOT,
+              "A schedule has at least one step and no negative warm-up, not %d and %d.",
+              steps,
+              warmup));
     }
   }
 

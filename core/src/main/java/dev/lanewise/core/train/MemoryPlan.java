@@ -17,6 +17,7 @@ import dev.lanewise.core.tensor.Tensor;
 import dev.lanewise.simd.Workers;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /**
  * Memory that a training step takes, found by running one on a device that only counts.
@@ -155,22 +156,27 @@ public record MemoryPlan(
   public void requireFits(long available) {
     if (total() > available) {
       throw new InputException(
-          "This model needs %s, but only %s are free; choose a smaller --batch, --context or --model, or give --memory."
-              .formatted(this, gib(available)));
+          String.format(
+              Locale.ROOT,
+              "This model needs %s, but only %s are free; choose a smaller --batch, --context or"
+                  + " --model, or give --memory.",
+              this,
+              gib(available)));
     }
   }
 
   /** One line for people. */
   @Override
   public String toString() {
-    return "%s: %s parameters, %s gradients, %s optimiser, %s activations, %s working memory"
-        .formatted(
-            gib(total()),
-            gib(parameters),
-            gib(gradients),
-            gib(moments),
-            gib(activations),
-            gib(working));
+    return String.format(
+        Locale.ROOT,
+        "%s: %s parameters, %s gradients, %s optimiser, %s activations, %s working memory",
+        gib(total()),
+        gib(parameters),
+        gib(gradients),
+        gib(moments),
+        gib(activations),
+        gib(working));
   }
 
   /**
@@ -216,14 +222,25 @@ public record MemoryPlan(
     }
     if (best == null) {
       throw new InputException(
-          "Even one sequence at a time with all blocks computed again needs %s, which is more than --memory allows (%s); choose a shorter --context or a smaller --model."
-              .formatted(least, gib(limit)));
+          String.format(
+              Locale.ROOT,
+              "Even one sequence at a time with all blocks computed again needs %s, which is more"
+                  + " than --memory allows (%s); choose a shorter --context or a smaller --model.",
+              least,
+              gib(limit)));
     }
     MemoryPlan plan = of(best.config, model, backend);
     if (plan.total() > limit) {
       throw new InputException(
-          "With the working memory of %d threads this model needs %s, which is more than --memory allows (%s); give %s, or at most %d --threads."
-              .formatted(Workers.threads(), plan, gib(limit), gib(plan.total()), THREADS));
+          String.format(
+              Locale.ROOT,
+              "With the working memory of %d threads this model needs %s, which is more than"
+                  + " --memory allows (%s); give %s, or at most %d --threads.",
+              Workers.threads(),
+              plan,
+              gib(limit),
+              gib(plan.total()),
+              THREADS));
     }
     return new Fit(best.config, plan, best.slowdown);
   }
@@ -305,7 +322,7 @@ public record MemoryPlan(
 
   private static String gib(long bytes) {
     return bytes < 1L << 30
-        ? "%.0f MiB".formatted(bytes / (double) (1 << 20))
-        : "%.2f GiB".formatted(bytes / (double) (1 << 30));
+        ? String.format(Locale.ROOT, "%.0f MiB", bytes / (double) (1 << 20))
+        : String.format(Locale.ROOT, "%.2f GiB", bytes / (double) (1 << 30));
   }
 }

@@ -7,6 +7,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.Locale;
 
 /**
  * Writes {@code metrics.jsonl}: a row {@code step, loss, lr, gradNorm, tokensPerSecond, seconds}
@@ -106,8 +107,11 @@ public final class MetricsWriter implements TrainListener, AutoCloseable {
 
   private InputException failed(IOException e) {
     return new InputException(
-        "%s cannot be written (%s); free some space and --resume."
-            .formatted(file, Failures.describe(e)),
+        String.format(
+            Locale.ROOT,
+            "%s cannot be written (%s); free some space and --resume.",
+            file,
+            Failures.describe(e)),
         e);
   }
 

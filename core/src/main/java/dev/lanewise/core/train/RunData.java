@@ -11,6 +11,7 @@ import dev.lanewise.core.data.Tokenizer;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
 
@@ -107,8 +108,11 @@ public record RunData(
       case "bytes" -> new ByteTokenizer();
       default ->
           throw new InputException(
-              "Token files are read with --tokenizer gpt2 or bytes; '%s' would have to be learnt from text."
-                  .formatted(tokenizer));
+              String.format(
+                  Locale.ROOT,
+                  "Token files are read with --tokenizer gpt2 or bytes; '%s' would have to be"
+                      + " learnt from text.",
+                  tokenizer));
     };
   }
 }

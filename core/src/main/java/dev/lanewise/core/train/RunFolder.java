@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -78,15 +79,20 @@ public record RunFolder(Path path) {
   public void begin(Description description, Tokenizer tokenizer) {
     if (exists()) {
       throw new InputException(
-          "%s holds a run already; continue it with --resume, or choose another --out."
-              .formatted(path));
+          String.format(
+              Locale.ROOT,
+              "%s holds a run already; continue it with --resume, or choose another --out.",
+              path));
     }
     try {
       Files.createDirectories(path);
     } catch (IOException e) {
       throw new InputException(
-          "The folder %s cannot be made (%s); choose another --out."
-              .formatted(path, Failures.describe(e)),
+          String.format(
+              Locale.ROOT,
+              "The folder %s cannot be made (%s); choose another --out.",
+              path,
+              Failures.describe(e)),
           e);
     }
     Tokenizers.save(tokenizer, path.resolve("tokenizer.json"));
@@ -104,7 +110,8 @@ public record RunFolder(Path path) {
    */
   public Description describe() {
     if (!exists()) {
-      throw new InputException("There is no run in %s: it has no config.json.".formatted(path));
+      throw new InputException(
+          String.format(Locale.ROOT, "There is no run in %s: it has no config.json.", path));
     }
     JsonFields fields =
         new JsonFields(
@@ -124,7 +131,8 @@ public record RunFolder(Path path) {
     try {
       return Files.readString(file);
     } catch (IOException e) {
-      throw new InputException("%s cannot be read (%s).".formatted(file, Failures.describe(e)), e);
+      throw new InputException(
+          String.format(Locale.ROOT, "%s cannot be read (%s).", file, Failures.describe(e)), e);
     }
   }
 
@@ -142,7 +150,7 @@ public record RunFolder(Path path) {
         continue;
       }
       Map<String, Object> row =
-          Json.parseObject(line, "%s, line %d".formatted(metricsFile(), i + 1));
+          Json.parseObject(line, String.format(Locale.ROOT, "%s, line %d", metricsFile(), i + 1));
       if (row.get("step") instanceof Long at && at <= step) {
         kept.append(line).append('\n');
       }
@@ -152,7 +160,7 @@ public record RunFolder(Path path) {
 
   /** Adds a sample to {@link #samplesFile}. */
   public void addSample(long step, String text) {
-    String entry = "── step %d ──%n%s%n%n".formatted(step, text);
+    String entry = String.format(Locale.ROOT, "── step %d ──%n%s%n%n", step, text);
     try {
       Files.writeString(
           samplesFile(),
@@ -162,7 +170,9 @@ public record RunFolder(Path path) {
           StandardOpenOption.APPEND);
     } catch (IOException e) {
       throw new InputException(
-          "%s cannot be written (%s).".formatted(samplesFile(), Failures.describe(e)), e);
+          String.format(
+              Locale.ROOT, "%s cannot be written (%s).", samplesFile(), Failures.describe(e)),
+          e);
     }
   }
 }

@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /** Writes the page about a run from what is in its folder. */
@@ -31,7 +32,8 @@ public final class RunReports {
     GptConfig model = run.description().model();
     TrainConfig training = run.description().training();
     Map<String, Object> configuration = new LinkedHashMap<>();
-    configuration.put("parameters", "%,d".formatted(run.model().parameterCount()));
+    configuration.put(
+        "parameters", String.format(Locale.ROOT, "%,d", run.model().parameterCount()));
     configuration.putAll(GptPresets.toMap(model));
     configuration.putAll(training.toMap());
     run.description().data().forEach((name, value) -> configuration.put("data " + name, value));
@@ -43,18 +45,21 @@ public final class RunReports {
     List<String> notes = new ArrayList<>(run.warnings());
     if (run.trainer().skipped() > 0) {
       notes.add(
-          "%,d steps were skipped since loss or gradient were not finite."
-              .formatted(run.trainer().skipped()));
+          String.format(
+              Locale.ROOT,
+              "%,d steps were skipped since loss or gradient were not finite.",
+              run.trainer().skipped()));
     }
     new RunReport(run.folder().path().getFileName().toString(), metrics)
         .subtitle(
-            "%d layers, %d heads, %d channels, context %d, on %s"
-                .formatted(
-                    model.layers(),
-                    model.heads(),
-                    model.channels(),
-                    training.context(),
-                    run.description().source().pathNames()))
+            String.format(
+                Locale.ROOT,
+                "%d layers, %d heads, %d channels, context %d, on %s",
+                model.layers(),
+                model.heads(),
+                model.channels(),
+                training.context(),
+                run.description().source().pathNames()))
         .vocabSize(model.vocabSize())
         .tokensPerStep(training.tokensPerStep())
         .samples(run.samples())

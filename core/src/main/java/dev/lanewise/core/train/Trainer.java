@@ -10,6 +10,7 @@ import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
 import java.nio.file.Path;
+import java.util.Locale;
 
 /**
  * The training loop: batches through the model, gradients into AdamW, validation and checkpoints on
@@ -68,8 +69,12 @@ public final class Trainer implements AutoCloseable {
     this.checkpoints = checkpoints;
     if (config.context() > model.config().contextLength()) {
       throw new InputException(
-          "A context of %d tokens does not fit a model that looks at %d; choose a shorter --context."
-              .formatted(config.context(), model.config().contextLength()));
+          String.format(
+              Locale.ROOT,
+              "A context of %d tokens does not fit a model that looks at %d; choose a shorter"
+                  + " --context.",
+              config.context(),
+              model.config().contextLength()));
     }
     batches =
         config.epochs()
@@ -153,8 +158,12 @@ public final class Trainer implements AutoCloseable {
     }
     if (skippedInARow >= config.maxSkipped()) {
       throw new InputException(
-          "Loss or gradient were not finite for %d steps in a row, up to step %d; lower the learning rate and resume from the last checkpoint, which is kept."
-              .formatted(skippedInARow, step));
+          String.format(
+              Locale.ROOT,
+              "Loss or gradient were not finite for %d steps in a row, up to step %d; lower the"
+                  + " learning rate and resume from the last checkpoint, which is kept.",
+              skippedInARow,
+              step));
     }
   }
 
@@ -162,8 +171,13 @@ public final class Trainer implements AutoCloseable {
     double uniform = Math.log(model.config().vocabSize());
     if (Math.abs(loss - uniform) > Math.max(0.5, 0.1 * uniform)) {
       listener.warning(
-          "The first loss is %.3f, but a model that knows nothing has ln(%d) = %.3f; check initialisation and data."
-              .formatted(loss, model.config().vocabSize(), uniform));
+          String.format(
+              Locale.ROOT,
+              "The first loss is %.3f, but a model that knows nothing has ln(%d) = %.3f; check"
+                  + " initialisation and data.",
+              loss,
+              model.config().vocabSize(),
+              uniform));
     }
   }
 

@@ -13,6 +13,7 @@ import dev.lanewise.core.tensor.Tape;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /** A run with all that belongs to it: model, data, trainer and folder. */
 public final class TrainingRun implements AutoCloseable {
@@ -107,8 +108,12 @@ public final class TrainingRun implements AutoCloseable {
   private static void requireVocabulary(RunFolder.Description description, Dataset data) {
     if (data.tokenizer().vocabSize() > description.model().vocabSize()) {
       throw new InputException(
-          "The tokenizer has %d tokens, but the model only %d; let --model's vocabSize be as large."
-              .formatted(data.tokenizer().vocabSize(), description.model().vocabSize()));
+          String.format(
+              Locale.ROOT,
+              "The tokenizer has %d tokens, but the model only %d; let --model's vocabSize be as"
+                  + " large.",
+              data.tokenizer().vocabSize(),
+              description.model().vocabSize()));
     }
   }
 
@@ -218,7 +223,7 @@ public final class TrainingRun implements AutoCloseable {
     folder.addSample(trainer.steps(), text);
     samples.add(
         new RunReport.Sample(
-            "step %,d, temperature 0.8, top-k 40".formatted(trainer.steps()),
+            String.format(Locale.ROOT, "step %,d, temperature 0.8, top-k 40", trainer.steps()),
             prompt,
             text.startsWith(prompt) ? text.substring(prompt.length()) : text));
     return text;

@@ -15,6 +15,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -100,8 +101,12 @@ class TokenFileTest {
       ids[position] = 50257;
       TokenFile.write(path, TokenFile.Layout.NANOGPT, content(ids));
       assertEquals(
-          "Token 50257 at position %d of %s is not in the vocabulary of 50257; the file was made with another tokenizer or is damaged."
-              .formatted(position, path),
+          String.format(
+              Locale.ROOT,
+              "Token 50257 at position %d of %s is not in the vocabulary of 50257; the file was"
+                  + " made with another tokenizer or is damaged.",
+              position,
+              path),
           message(() -> TokenFile.open(path, 50257)));
       TokenFile.open(path, 50258).close();
       TokenFile.write(path, TokenFile.Layout.LLMC_LLAMA, content(ids));

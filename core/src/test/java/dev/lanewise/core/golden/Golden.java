@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lanewise.core.Fixtures;
 import dev.lanewise.core.format.SafeTensors;
 import java.util.Arrays;
+import java.util.Locale;
 import java.util.Set;
 import java.util.TreeSet;
 
@@ -105,8 +106,14 @@ public final class Golden {
         assertTrue(
             close,
             () ->
-                "%s[%d] is %s and not %s, within %.1e"
-                    .formatted(name, at, actual[at], exact[at], allowed));
+                String.format(
+                    Locale.ROOT,
+                    "%s[%d] is %s and not %s, within %.1e",
+                    name,
+                    at,
+                    actual[at],
+                    exact[at],
+                    allowed));
       }
     }
   }

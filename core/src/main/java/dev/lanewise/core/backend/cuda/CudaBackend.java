@@ -164,8 +164,12 @@ public final class CudaBackend implements Backend {
     int minor = driver.deviceAttribute(Driver.COMPUTE_CAPABILITY_MINOR, device);
     if (major < 8) {
       throw new CudaUnavailableException(
-          "The GPU (%s) has compute capability %d.%d, and 8.0 (Ampere) or later is needed."
-              .formatted(deviceName, major, minor));
+          String.format(
+              Locale.ROOT,
+              "The GPU (%s) has compute capability %d.%d, and 8.0 (Ampere) or later is needed.",
+              deviceName,
+              major,
+              minor));
     }
     fusion = Fusion.chosen(major * 10 + minor);
     compiler = new KernelCompiler(nvrtc, major * 10 + minor);

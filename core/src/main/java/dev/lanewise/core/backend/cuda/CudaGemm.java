@@ -6,6 +6,7 @@ import dev.lanewise.simd.Matrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
+import java.util.Locale;
 
 /**
  * Products of matrices in host memory by a GPU's cuBLAS, in the place of {@link
@@ -124,8 +125,15 @@ public final class CudaGemm implements AutoCloseable {
       Matrix a, Matrix b, Matrix c, List<Matrix> as, List<Matrix> bs, List<Matrix> cs) {
     if (a.cols() != b.rows() || a.rows() != c.rows() || b.cols() != c.cols()) {
       throw new IllegalArgumentException(
-          "%d x %d times %d x %d does not give %d x %d"
-              .formatted(a.rows(), a.cols(), b.rows(), b.cols(), c.rows(), c.cols()));
+          String.format(
+              Locale.ROOT,
+              "%d x %d times %d x %d does not give %d x %d",
+              a.rows(),
+              a.cols(),
+              b.rows(),
+              b.cols(),
+              c.rows(),
+              c.cols()));
     }
     if (!alike(a, as.getFirst()) || !alike(b, bs.getFirst()) || !alike(c, cs.getFirst())) {
       throw new IllegalArgumentException("a batch of several shapes or orientations");

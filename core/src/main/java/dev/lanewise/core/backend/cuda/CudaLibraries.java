@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.stream.Stream;
 
@@ -99,13 +100,14 @@ final class CudaLibraries {
       return found;
     }
     throw new CudaUnavailableException(
-        "%s (%s) was not found: %s, or name its folder with -D%s=FOLDER.%s"
-            .formatted(
-                what,
-                String.join(" or ", names),
-                mend,
-                PATH_PROPERTY,
-                refusals.isEmpty() ? "" : " Could not be opened: " + String.join("; ", refusals)));
+        String.format(
+            Locale.ROOT,
+            "%s (%s) was not found: %s, or name its folder with -D%s=FOLDER.%s",
+            what,
+            String.join(" or ", names),
+            mend,
+            PATH_PROPERTY,
+            refusals.isEmpty() ? "" : " Could not be opened: " + String.join("; ", refusals)));
   }
 
   private static Opened openByLoader(String name) {
