@@ -2,7 +2,7 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.cuda.Precision;
-import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.stream.Collectors;
@@ -39,7 +39,7 @@ final class DeviceOptions {
         .findFirst()
         .orElseThrow(
             () ->
-                new InputException(
+                new UsageException(
                     Arrays.stream(Precision.values())
                         .map(value -> value.name().toLowerCase(Locale.ROOT))
                         .collect(

@@ -7,6 +7,7 @@ import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.simd.Workers;
 import java.util.Locale;
 
@@ -17,7 +18,7 @@ final class Devices {
   static Backend open(String name, Precision precision, Integer threads) {
     if (threads != null) {
       if (threads < 1) {
-        throw new InputException("--threads must be at least 1, not " + threads + ".");
+        throw new UsageException("--threads must be at least 1, not " + threads + ".");
       }
       Workers.setThreads(threads);
     }
@@ -26,7 +27,7 @@ final class Devices {
       case "cpu" -> new CpuBackend();
       case "cuda" -> CudaBackend.open(precision);
       default ->
-          throw new InputException(
+          throw new UsageException(
               String.format(
                   Locale.ROOT, "There is no device '%s'; choose auto, cpu or cuda.", name));
     };

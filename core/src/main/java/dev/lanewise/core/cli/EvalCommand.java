@@ -58,14 +58,14 @@ final class EvalCommand implements Subcommand {
     }
     TrainedModel trained =
         TrainedModel.find(from, warning -> spec.commandLine().getErr().println(warning));
-    Tokenizer tokenizer = trained.run().tokenizer();
+    Tokenizer tokenizer = trained.tokenizer();
     RunData source = new RunData(data, null, tokenizer.name(), 0, false, false, 0);
     try (Dataset tokens = source.open(tokenizer, TrainCommand.cache(), Dataset.Progress.NONE);
         Backend backend = device.open();
         Tape tape = new Tape(backend, true)) {
       TokenSequence all = tokens.train();
       Gpt model = trained.load(tape);
-      int context = model.config().contextLength();
+      int context = trained.context();
       tape.setRecording(false);
       try (TokenBatches batches = TokenBatches.sequential(all, batch, context)) {
         Shape shape = Shape.of(batch, context);
@@ -74,11 +74,12 @@ final class EvalCommand implements Subcommand {
             .getOut()
             .printf(
                 Locale.ROOT,
-                "loss %.4f, perplexity %.2f, %,d tokens (step %,d)%n",
+                "loss %.4f, perplexity %.2f, %,d tokens, context %d (%s)%n",
                 loss,
                 Math.exp(loss),
                 all.length() - 1,
-                trained.checkpoint().step());
+                context,
+                trained.name());
       }
     }
     return 0;

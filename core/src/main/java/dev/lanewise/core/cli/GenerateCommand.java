@@ -8,7 +8,6 @@ import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
-import dev.lanewise.core.train.RunFolder;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import picocli.CommandLine.Command;
@@ -92,8 +91,7 @@ final class GenerateCommand implements Subcommand {
           "--temperature and --top-k cannot be negative, and --top-p lies in (0, 1].", e);
     }
     TrainedModel trained = TrainedModel.find(from, warning -> err().println(warning));
-    RunFolder run = trained.run();
-    Tokenizer tokenizer = run.tokenizer();
+    Tokenizer tokenizer = trained.tokenizer();
     int[] ids = tokenizer.encode(prompt);
     if (ids.length == 0) {
       throw new InputException("The prompt is empty; give at least one character.");
@@ -105,8 +103,8 @@ final class GenerateCommand implements Subcommand {
       TokenDecoder decoder = tokenizer.decoder();
       out.print(prompt);
       out.flush();
-      new TextGenerator(model)
-          .generate(
+      new TextGenerator(model, trained.context(), tokenizer)
+          .stream(
               ids,
               maxTokens,
               sampling,

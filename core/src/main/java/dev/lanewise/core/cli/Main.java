@@ -3,6 +3,7 @@ package dev.lanewise.core.cli;
 import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
@@ -109,9 +110,13 @@ public final class Main {
     PrintWriter err = line.getErr();
     err.println(e.getMessage());
     UnmatchedArgumentException.printSuggestions(e, err);
-    err.println("See " + line.getCommandSpec().qualifiedName() + " --help.");
+    return wrongUsage(e, line);
+  }
+
+  private static int wrongUsage(Exception e, CommandLine line) {
+    line.getErr().println("See " + line.getCommandSpec().qualifiedName() + " --help.");
     if (debug(line)) {
-      e.printStackTrace(err);
+      e.printStackTrace(line.getErr());
     }
     return ExitCode.USAGE;
   }
@@ -119,6 +124,9 @@ public final class Main {
   private static int failed(Throwable e, CommandLine line) {
     PrintWriter err = line.getErr();
     err.println(sentence(e));
+    if (e instanceof UsageException usage) {
+      return wrongUsage(usage, line);
+    }
     if (debug(line)) {
       e.printStackTrace(err);
     }

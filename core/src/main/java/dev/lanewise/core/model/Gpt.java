@@ -128,6 +128,11 @@ public final class Gpt implements Module {
     return this;
   }
 
+  /** Whether this is in training mode. */
+  public boolean training() {
+    return dropout.training();
+  }
+
   /**
    * Logits of every position.
    *

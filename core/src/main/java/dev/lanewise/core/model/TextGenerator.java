@@ -2,6 +2,8 @@ package dev.lanewise.core.model;
 
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
@@ -11,12 +13,17 @@ import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.function.IntPredicate;
+import java.util.stream.IntStream;
 
 /**
  * Continues token sequences with a model, one token at a time, from a cache of keys and values.
  *
  * <p>A sequence may grow past what the model looks back at: when the cache is full, its newer half
- * is computed anew at the positions from 0 on, and generation goes on from there.
+ * is computed anew at the positions from 0 on, and generation goes on from there. No more of a
+ * sequence is held than what is looked back at.
+ *
+ * <p>A model that is being trained may be looked at: generating is done in evaluation mode, and
+ * leaves the model's mode and its random numbers as they were.
  */
 public final class TextGenerator {
   private static final int PROMPT_CHUNK = 512;
@@ -25,6 +32,16 @@ public final class TextGenerator {
   private final Tape tape;
   private final KvCache cache;
   private final int vocab;
+
+  /** Number of ids that may be chosen; a model may have more than its tokenizer. */
+  private final int choices;
+
+  /** The token that ends a text, or -1. */
+  private final int endOfText;
+
+  /** The newest tokens: those that the cache holds, and one more. */
+  private final int[] recent;
+
   private final MemorySegment lastLogits;
 
   /** The last logits in float32 where the device keeps activations in another type, else null. */
@@ -62,7 +79,7 @@ public final class TextGenerator {
   /**
    * A generator of one sequence at a time, which looks back as far as the model can.
    *
-   * @param model a model; it is put in evaluation mode
+   * @param model a model
    */
   public TextGenerator(Gpt model) {
     this(model, model.config().contextLength());
@@ -71,36 +88,92 @@ public final class TextGenerator {
   /**
    * A generator of one sequence at a time.
    *
-   * @param model a model; it is put in evaluation mode
+   * @param model a model
    * @param window tokens to look back at, at most the model's context length; the cache of keys and
    *     values has room for so many
    */
   public TextGenerator(Gpt model, int window) {
-    this.model = model.eval();
+    this(model, window, model.config().vocabSize(), -1);
+  }
+
+  /**
+   * A generator of one text at a time, which ends with the tokenizer's end of text if it has one.
+   *
+   * @param model a model
+   * @param window tokens to look back at, at most the model's context length
+   * @param tokenizer the tokens to choose among; those that only the model has are never chosen
+   */
+  public TextGenerator(Gpt model, int window, Tokenizer tokenizer) {
+    this(
+        model,
+        window,
+        Math.min(model.config().vocabSize(), tokenizer.vocabSize()),
+        tokenizer.endOfText().orElse(-1));
+  }
+
+  private TextGenerator(Gpt model, int window, int choices, int endOfText) {
+    this.model = model;
     this.tape = model.tape();
     this.vocab = model.config().vocabSize();
+    this.choices = choices;
+    this.endOfText = endOfText;
     this.cache = new KvCache(tape, model.config(), 1, window);
+    this.recent = new int[window];
     this.logits = new float[vocab];
-    this.weights = new float[vocab];
-    this.spare = new float[vocab];
+    this.weights = new float[choices];
+    this.spare = new float[choices];
     boolean wide = tape.backend().activationType() == DType.FLOAT32;
     this.wideLogits = wide ? null : tape.zeros(vocab);
     this.lastLogits = Arena.ofAuto().allocate((long) vocab * Float.BYTES, 64);
   }
 
   /**
-   * Continues a prompt.
+   * Continues a prompt and gives the whole.
    *
    * @param prompt token ids, at least one
    * @param maxTokens most tokens to add
    * @param sampling how tokens are chosen
    * @param generator draws, unless sampling is greedy
    * @param onToken receives each new token and tells whether to go on
-   * @return prompt and continuation
+   * @return prompt and continuation, without the token that ends a text
    */
   public int[] generate(
       int[] prompt,
       int maxTokens,
+      Sampling sampling,
+      TorchGenerator generator,
+      IntPredicate onToken) {
+    IntStream.Builder ids = IntStream.builder();
+    for (int id : prompt) {
+      ids.add(id);
+    }
+    stream(
+        prompt,
+        maxTokens,
+        sampling,
+        generator,
+        id -> {
+          ids.add(id);
+          return onToken.test(id);
+        });
+    return ids.build().toArray();
+  }
+
+  /**
+   * Continues a prompt, holding nothing of what was given away, so that a text may be of any
+   * length.
+   *
+   * @param prompt token ids, at least one
+   * @param maxTokens most tokens to add
+   * @param sampling how tokens are chosen
+   * @param generator draws, unless sampling is greedy
+   * @param onToken receives each new token, but for the one that ends a text, and tells whether to
+   *     go on
+   * @throws InputException if the model's logits are not finite
+   */
+  public void stream(
+      int[] prompt,
+      long maxTokens,
       Sampling sampling,
       TorchGenerator generator,
       IntPredicate onToken) {
@@ -113,31 +186,34 @@ public final class TextGenerator {
             "token " + id + " is outside the vocabulary of " + vocab);
       }
     }
-    int context = cache.capacity();
-    int[] ids = Arrays.copyOf(prompt, prompt.length + maxTokens);
-    int length = prompt.length;
     boolean recording = tape.recording();
+    boolean training = model.training();
     tape.setRecording(false);
+    model.eval();
     try {
+      int length = Math.min(prompt.length, recent.length);
+      System.arraycopy(prompt, prompt.length - length, recent, 0, length);
       cache.truncate(0);
-      int from = Math.max(0, length - context);
-      feed(ids, from, length);
-      while (length < ids.length) {
+      feed(recent, 0, length);
+      for (long added = 1; added <= maxTokens; added++) {
         int next = choose(sampling, generator);
-        ids[length++] = next;
-        if (!onToken.test(next) || length == ids.length) {
+        if (next == endOfText || !onToken.test(next) || added == maxTokens) {
           break;
         }
-        if (cache.length() == context) {
+        if (cache.length() == recent.length) {
+          int kept = Math.max(1, recent.length / 2) - 1;
+          System.arraycopy(recent, recent.length - kept, recent, 0, kept);
+          length = kept;
           cache.truncate(0);
-          feed(ids, length - Math.max(1, context / 2), length);
-        } else {
-          feed(ids, length - 1, length);
         }
+        recent[length++] = next;
+        feed(recent, cache.length(), length);
       }
-      return Arrays.copyOf(ids, length);
     } finally {
       tape.setRecording(recording);
+      if (training) {
+        model.train();
+      }
     }
   }
 
@@ -160,21 +236,24 @@ public final class TextGenerator {
   }
 
   private int choose(Sampling sampling, TorchGenerator generator) {
+    float max = Float.NEGATIVE_INFINITY;
+    for (int i = 0; i < choices; i++) {
+      max = Math.max(max, logits[i]);
+    }
+    if (!Float.isFinite(max)) {
+      throw new InputException(
+          "The model's logits are not finite numbers: its training diverged, or its parameters are"
+              + " damaged; take an older checkpoint.");
+    }
     if (sampling.temperature() == 0) {
       int best = 0;
-      for (int i = 1; i < vocab; i++) {
-        if (logits[i] > logits[best]) {
-          best = i;
-        }
+      while (logits[best] != max) {
+        best++;
       }
       return best;
     }
-    float max = Float.NEGATIVE_INFINITY;
-    for (float logit : logits) {
-      max = Math.max(max, logit);
-    }
     float least = kthLargest(sampling.topK());
-    for (int i = 0; i < vocab; i++) {
+    for (int i = 0; i < choices; i++) {
       boolean stays = !(logits[i] < least);
       weights[i] = stays ? (float) Math.exp((logits[i] - max) / sampling.temperature()) : 0;
     }
@@ -184,11 +263,12 @@ public final class TextGenerator {
 
   /** The k-th largest logit, found in a heap of the k largest; all of them with 0. */
   private float kthLargest(int k) {
-    if (k == 0 || k >= vocab) {
+    if (k == 0 || k >= choices) {
       return Float.NEGATIVE_INFINITY;
     }
     Arrays.fill(spare, 0, k, Float.NEGATIVE_INFINITY);
-    for (float logit : logits) {
+    for (int i = 0; i < choices; i++) {
+      float logit = logits[i];
       if (logit > spare[0]) {
         int at = 0;
         for (int child = 1; child < k; child = 2 * at + 1) {
@@ -217,7 +297,7 @@ public final class TextGenerator {
       total += weight;
     }
     // All weights below this together are less than what the set may leave out.
-    double low = (1 - p) * total / vocab;
+    double low = (1 - p) * total / choices;
     int count = 0;
     for (float weight : weights) {
       if (weight >= low) {
@@ -230,7 +310,7 @@ public final class TextGenerator {
     while (at > 0 && sum < p * total) {
       sum += spare[--at];
     }
-    for (int i = 0; i < vocab; i++) {
+    for (int i = 0; i < choices; i++) {
       if (at < count && weights[i] < spare[at]) {
         weights[i] = 0;
       }

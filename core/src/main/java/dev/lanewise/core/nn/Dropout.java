@@ -25,6 +25,11 @@ public final class Dropout {
     training = on;
   }
 
+  /** Whether dropping is switched on, be there anything to drop or not. */
+  public boolean training() {
+    return training;
+  }
+
   /** Whether anything is dropped now. */
   public boolean active() {
     return training && p > 0;

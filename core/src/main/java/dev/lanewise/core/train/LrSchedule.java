@@ -1,6 +1,6 @@
 package dev.lanewise.core.train;
 
-import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import java.util.Locale;
 
 /**
@@ -28,7 +28,7 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
     /**
      * The shape of that name, in any case.
      *
-     * @throws InputException if there is none
+     * @throws UsageException if there is none
      */
     public static Kind of(String name) {
       for (Kind kind : values()) {
@@ -36,7 +36,7 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
           return kind;
         }
       }
-      throw new InputException(
+      throw new UsageException(
           String.format(
               Locale.ROOT,
               "There is no schedule '%s'; choose constant, linear, cosine or decay.",
@@ -52,7 +52,7 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
   /** Checks the numbers. */
   public LrSchedule {
     if (!(peak > 0) || !(minimum >= 0) || minimum > peak) {
-      throw new InputException(
+      throw new UsageException(
           "A learning rate falls from a positive peak to a minimum that is not above it, not from "
               + peak
               + " to "
@@ -60,7 +60,7 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
               + ".");
     }
     if (warmup < 0 || steps < 1) {
-      throw new InputException(
+      throw new UsageException(
           String.format(
               Locale.ROOT,
               "A schedule has at least one step and no negative warm-up, not %d and %d.",

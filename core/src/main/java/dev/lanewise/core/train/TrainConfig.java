@@ -1,7 +1,7 @@
 package dev.lanewise.core.train;
 
-import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.base.UsageException;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -75,20 +75,20 @@ public record TrainConfig(
     notNegative("recomputed blocks", recomputedBlocks);
     notNegative("rows of the head", headRows);
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) {
-      throw new InputException(
+      throw new UsageException(
           "AdamW's decay rates lie in [0, 1), not " + beta1 + " and " + beta2 + ".");
     }
   }
 
   private static void positive(String name, long value) {
     if (value < 1) {
-      throw new InputException("--" + name + " must be at least 1, not " + value + ".");
+      throw new UsageException("--" + name + " must be at least 1, not " + value + ".");
     }
   }
 
   private static void notNegative(String name, double value) {
     if (!(value >= 0)) {
-      throw new InputException("--" + name + " cannot be " + value + ".");
+      throw new UsageException("--" + name + " cannot be " + value + ".");
     }
   }
 

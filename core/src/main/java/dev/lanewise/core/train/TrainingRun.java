@@ -209,7 +209,7 @@ public final class TrainingRun implements AutoCloseable {
    */
   public String sample(String prompt, int tokens) {
     if (sampler == null) {
-      sampler = new TextGenerator(model, description.training().context());
+      sampler = new TextGenerator(model, description.training().context(), data.tokenizer());
     }
     Tokenizer tokenizer = data.tokenizer();
     int[] ids =

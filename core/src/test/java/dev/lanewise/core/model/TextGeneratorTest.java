@@ -2,14 +2,22 @@ package dev.lanewise.core.model;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.data.TokenSink;
+import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.TextGenerator.Sampling;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
+import java.util.OptionalInt;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -118,5 +126,120 @@ class TextGeneratorTest {
       different += seen[i] ? 1 : 0;
     }
     assertTrue(different > Math.min(3, count - 1), sampling + " chose " + different);
+  }
+
+  /** A vocabulary of some size, whose last token ends a text if it is to. */
+  private record Vocabulary(int vocabSize, boolean ends) implements Tokenizer {
+    @Override
+    public String name() {
+      return "test";
+    }
+
+    @Override
+    public void encode(byte[] utf8, int from, int to, TokenSink sink) {
+      throw new UnsupportedOperationException();
+    }
+
+    @Override
+    public byte[] bytes(int id) {
+      throw new UnsupportedOperationException();
+    }
+
+    @Override
+    public OptionalInt endOfText() {
+      return ends ? OptionalInt.of(vocabSize - 1) : OptionalInt.empty();
+    }
+
+    @Override
+    public String toJson() {
+      throw new UnsupportedOperationException();
+    }
+  }
+
+  @Test
+  void aTextEndsWithItsEndOfText() {
+    Sampling any = new Sampling(TEMPERATURE, 0, 1);
+    TextGenerator until = new TextGenerator(model, CONTEXT, new Vocabulary(VOCAB, true));
+    int[] endless = generate(2000, any, 5);
+    int end = PROMPT.length;
+    while (endless[end] != VOCAB - 1) {
+      end++;
+    }
+    List<Integer> given = new ArrayList<>();
+    int[] ids = until.generate(PROMPT, 2000, any, new TorchGenerator(5), given::add);
+    assertArrayEquals(Arrays.copyOf(endless, end), ids);
+    assertEquals(end - PROMPT.length, given.size());
+  }
+
+  @Test
+  void tokensThatTheTokenizerLacksAreNeverChosen() {
+    int few = 7;
+    TextGenerator some = new TextGenerator(model, CONTEXT, new Vocabulary(few, false));
+    boolean[] seen = new boolean[VOCAB];
+    for (Sampling sampling :
+        List.of(
+            Sampling.GREEDY,
+            new Sampling(TEMPERATURE, 0, 1),
+            new Sampling(TEMPERATURE, 20, 1),
+            new Sampling(TEMPERATURE, 0, 0.9))) {
+      some.stream(
+          PROMPT,
+          200,
+          sampling,
+          new TorchGenerator(3),
+          id -> {
+            seen[id] = true;
+            return true;
+          });
+    }
+    for (int id = 0; id < VOCAB; id++) {
+      assertTrue(id < few || !seen[id], "chose " + id);
+    }
+    assertTrue(seen[0] && seen[few - 1], Arrays.toString(seen));
+  }
+
+  @Test
+  void aTextMayBeOfAnyLength() {
+    int[] count = new int[1];
+    for (long most : new long[] {Integer.MAX_VALUE, Long.MAX_VALUE}) {
+      count[0] = 0;
+      generator.stream(PROMPT, most, Sampling.GREEDY, null, id -> ++count[0] < 100);
+      assertEquals(100, count[0]);
+    }
+    int[] whole = generator.generate(PROMPT, Integer.MAX_VALUE, Sampling.GREEDY, null, id -> false);
+    assertEquals(PROMPT.length + 1, whole.length);
+  }
+
+  @Test
+  void aModelInTrainingIsLeftAsItWas() {
+    TorchGenerator random = new TorchGenerator(11);
+    GptConfig config = model.config().withDropout(0.5);
+    try (Tape other = new Tape(device)) {
+      Gpt learning = new Gpt(other, config, random);
+      learning
+          .namedParameters()
+          .forEach((name, parameter) -> parameter.set(model.namedParameters().get(name).toArray()));
+      TextGenerator kept = new TextGenerator(learning);
+      learning.train();
+      byte[] before = random.state();
+      int[] ids = kept.generate(PROMPT, 2 * CONTEXT, Sampling.GREEDY, null, id -> true);
+      assertTrue(learning.training());
+      assertArrayEquals(before, random.state());
+      assertArrayEquals(generate(2 * CONTEXT, Sampling.GREEDY, 1), ids);
+      learning.eval();
+      kept.generate(PROMPT, 1, Sampling.GREEDY, null, id -> true);
+      assertFalse(learning.training());
+    }
+  }
+
+  @Test
+  void aModelThatDivergedIsNamed() {
+    model.namedParameters().get("ln_f.weight").set(memory -> memory.fill((byte) 0xFF));
+    for (Sampling sampling : List.of(Sampling.GREEDY, new Sampling(1, 5, 0.9))) {
+      assertTrue(
+          assertThrows(InputException.class, () -> generate(1, sampling, 1))
+              .getMessage()
+              .contains("not finite"));
+    }
   }
 }
