@@ -13,6 +13,7 @@ import dev.lanewise.core.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.BiConsumer;
+import java.util.function.BiFunction;
 
 /**
  * A GPT: token and position embedding, pre-norm transformer blocks, final norm, output head.
@@ -29,6 +30,7 @@ public final class Gpt implements Module {
   private final LayerNorm finalNorm;
   private final Linear head;
   private final Dropout dropout;
+  private Adapters adapters;
 
   /** Logits, and the loss when targets were given. */
   public record Output(Tensor logits, Tensor loss) {}
@@ -51,6 +53,17 @@ public final class Gpt implements Module {
           new LayerNorm(tape, config.channels()),
           new Linear(tape, config.channels(), 4 * config.channels(), true),
           new Linear(tape, 4 * config.channels(), config.channels(), true));
+    }
+
+    /** This block with other linear layers, made from the names and layers of these. */
+    Block with(BiFunction<String, Linear, Linear> change) {
+      return new Block(
+          norm1,
+          change.apply("attn.c_attn", qkv),
+          change.apply("attn.c_proj", attentionProjection),
+          norm2,
+          change.apply("mlp.c_fc", expansion),
+          change.apply("mlp.c_proj", contraction));
     }
 
     @Override
@@ -118,19 +131,55 @@ public final class Gpt implements Module {
 
   /** Training mode: dropout is active. */
   public Gpt train() {
-    dropout.training(true);
-    return this;
+    return training(true);
   }
 
   /** Evaluation mode: nothing is random. */
   public Gpt eval() {
-    dropout.training(false);
+    return training(false);
+  }
+
+  private Gpt training(boolean on) {
+    dropout.training(on);
+    if (adapters != null) {
+      adapters.dropout().training(on);
+    }
     return this;
   }
 
   /** Whether this is in training mode. */
   public boolean training() {
     return dropout.training();
+  }
+
+  /**
+   * Freezes all parameters and gives layers corrections of low rank, which alone are trained. They
+   * begin as PEFT's do: drawn layer by layer, and without effect at first.
+   *
+   * @param lora which layers, and how
+   * @param generator draws first values, and dropout in training
+   * @throws IllegalStateException if the model has such corrections already
+   */
+  public Adapters adapt(LoraConfig lora, TorchGenerator generator) {
+    if (adapters != null) {
+      throw new IllegalStateException("the model has corrections of low rank already");
+    }
+    adapters = new Adapters(this, lora, generator);
+    return adapters;
+  }
+
+  /** The model's corrections of low rank; null if it has none. */
+  public Adapters adapters() {
+    return adapters;
+  }
+
+  /**
+   * Adds the corrections of low rank to the weights and drops them: the same model in one piece.
+   */
+  public void mergeAdapters() {
+    blocks.replaceAll(block -> block.with((name, layer) -> layer.merged()));
+    adapters = null;
+    tape.parametersUpdated();
   }
 
   /**

@@ -17,13 +17,13 @@ import java.util.function.Predicate;
  * Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch's AdamW computes it,
  * with clipping of the gradient's norm.
  *
- * <p>All parameters of a tape are updated, neighbours that decay alike in one run, or one by one
- * where gradients lie over activations. {@code p ← p(1 − lr·wd) − lr·m̂ / (√v̂ + ε)}.
+ * <p>All parameters of a tape are updated but for {@linkplain Tensor#freeze frozen} ones,
+ * neighbours that decay alike in one run, or one by one where gradients lie over activations.
+ * {@code p ← p(1 − lr·wd) − lr·m̂ / (√v̂ + ε)}.
  */
 public final class AdamW implements AutoCloseable {
   private final Tape tape;
   private final Backend backend;
-  private final List<ParameterBlock> blocks;
   private final List<Buffer> gradients = new ArrayList<>();
   private final List<Run> runs = new ArrayList<>();
   private final List<Buffer> moments = new ArrayList<>();
@@ -49,7 +49,8 @@ public final class AdamW implements AutoCloseable {
   }
 
   /**
-   * An optimiser of every parameter that the tape has now, with PyTorch's default settings.
+   * An optimiser of every parameter that the tape has now and that is not frozen, with PyTorch's
+   * default settings.
    *
    * @param tape owner of the parameters
    * @param decays which parameters decay; GPT-2 decays those with two axes
@@ -57,49 +58,63 @@ public final class AdamW implements AutoCloseable {
   public AdamW(Tape tape, Predicate<Tensor> decays) {
     this.tape = tape;
     this.backend = tape.backend();
-    this.blocks = tape.parameters();
     this.clip = tape.tensor(new float[] {0, 1}, 2);
     this.norm = tape.over(Shape.of(), clip.data().slice(0, 1));
     this.inBlocks = tape.gradientsInBlocks();
-    for (ParameterBlock block : blocks) {
-      if (inBlocks) {
-        gradients.add(block.gradient());
-      }
-      Buffer first = moment(block);
-      Buffer second = moment(block);
-      List<Tensor> tensors = block.tensors();
-      int from = 0;
-      while (from < tensors.size()) {
-        boolean decay = decays.test(tensors.get(from));
-        int to = from + 1;
-        while (inBlocks && to < tensors.size() && decays.test(tensors.get(to)) == decay) {
-          to++;
-        }
-        long start = block.offset(from);
-        long end = block.offset(to - 1) + tensors.get(to - 1).shape().count();
-        Run run = new Run();
-        run.data = block.data().slice(start, end - start);
-        if (inBlocks) {
-          run.gradient = block.gradient().slice(start, end - start);
-        } else {
-          run.parameter = tensors.get(from);
-          gradients.add(null);
-        }
-        run.first = first.slice(start, end - start);
-        run.second = second.slice(start, end - start);
-        run.decays = decay;
-        runs.add(run);
-        for (int i = from; i < to; i++) {
-          ownerOf.put(tensors.get(i), run);
-          placeOf.put(tensors.get(i), block.offset(i) - start);
-        }
-        from = to;
-      }
+    for (ParameterBlock block : tape.parameters()) {
+      addRuns(block, decays);
     }
   }
 
-  private Buffer moment(ParameterBlock block) {
-    Buffer moment = backend.allocate(DType.FLOAT32, block.data().length());
+  private void addRuns(ParameterBlock block, Predicate<Tensor> decays) {
+    if (!block.trainable()) {
+      return;
+    }
+    if (inBlocks) {
+      gradients.add(block.gradient());
+    }
+    List<Tensor> tensors = block.tensors();
+    boolean whole = tensors.stream().allMatch(Tensor::requiresGrad);
+    Buffer allFirst = whole ? moment(block.data().length()) : null;
+    Buffer allSecond = whole ? moment(block.data().length()) : null;
+    int from = 0;
+    while (from < tensors.size()) {
+      if (!tensors.get(from).requiresGrad()) {
+        from++;
+        continue;
+      }
+      boolean decay = decays.test(tensors.get(from));
+      int to = from + 1;
+      while (inBlocks
+          && to < tensors.size()
+          && tensors.get(to).requiresGrad()
+          && decays.test(tensors.get(to)) == decay) {
+        to++;
+      }
+      long start = block.offset(from);
+      long length = block.offset(to - 1) + tensors.get(to - 1).shape().count() - start;
+      Run run = new Run();
+      run.data = block.data().slice(start, length);
+      if (inBlocks) {
+        run.gradient = block.gradient().slice(start, length);
+      } else {
+        run.parameter = tensors.get(from);
+        gradients.add(null);
+      }
+      run.first = whole ? allFirst.slice(start, length) : moment(length);
+      run.second = whole ? allSecond.slice(start, length) : moment(length);
+      run.decays = decay;
+      runs.add(run);
+      for (int i = from; i < to; i++) {
+        ownerOf.put(tensors.get(i), run);
+        placeOf.put(tensors.get(i), block.offset(i) - start);
+      }
+      from = to;
+    }
+  }
+
+  private Buffer moment(long length) {
+    Buffer moment = backend.allocate(DType.FLOAT32, length);
     moments.add(moment);
     return moment;
   }
@@ -191,7 +206,7 @@ public final class AdamW implements AutoCloseable {
   /**
    * First moment of a parameter, to be saved or restored.
    *
-   * @param parameter one of the parameters
+   * @param parameter one of the parameters that are trained
    */
   public Buffer firstMoment(Tensor parameter) {
     return part(ownerOf.get(parameter).first, parameter);
@@ -200,7 +215,7 @@ public final class AdamW implements AutoCloseable {
   /**
    * Second moment of a parameter, to be saved or restored.
    *
-   * @param parameter one of the parameters
+   * @param parameter one of the parameters that are trained
    */
   public Buffer secondMoment(Tensor parameter) {
     return part(ownerOf.get(parameter).second, parameter);

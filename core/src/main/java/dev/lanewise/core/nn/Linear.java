@@ -7,12 +7,18 @@ import dev.lanewise.core.tensor.Tensor;
 import java.util.function.BiConsumer;
 
 /**
- * {@code y = x · weightᵀ + bias}.
+ * {@code y = x · weightᵀ + bias}, perhaps with a correction of low rank.
  *
  * @param weight {@code [outputs, inputs]}
  * @param bias {@code [outputs]}, or null
+ * @param adapter the correction, or null
  */
-public record Linear(Tensor weight, Tensor bias) implements Module {
+public record Linear(Tensor weight, Tensor bias, LowRank adapter) implements Module {
+
+  /** A layer without a correction. */
+  public Linear(Tensor weight, Tensor bias) {
+    this(weight, bias, null);
+  }
 
   /**
    * A layer whose parameters are zero; an {@code Initializer} fills them.
@@ -43,17 +49,37 @@ public record Linear(Tensor weight, Tensor bias) implements Module {
 
   /** {@code x · weightᵀ + bias}. */
   public Tensor forward(Tensor x) {
-    return x.linear(weight, bias);
+    return forward(x, (Tensor) null);
   }
 
   /** {@code x · weightᵀ + bias + residual}, in one pass. */
   public Tensor forward(Tensor x, Tensor residual) {
-    return x.linear(weight, bias, Activation.NONE, residual);
+    return adapter == null
+        ? x.linear(weight, bias, Activation.NONE, residual)
+        : adapter.forward(x, this, residual);
   }
 
   /** {@code activation(x · weightᵀ + bias)}, in one pass. */
   public Tensor forward(Tensor x, Activation activation) {
-    return x.linear(weight, bias, activation, null);
+    if (adapter == null) {
+      return x.linear(weight, bias, activation, null);
+    }
+    Tensor sum = adapter.forward(x, this, null);
+    return activation == Activation.NONE ? sum : sum.unary(activation.function());
+  }
+
+  /** This layer with a correction, whose parameters are not among those that are visited. */
+  public Linear with(LowRank correction) {
+    return new Linear(weight, bias, correction);
+  }
+
+  /** This layer with its correction added to the weight, which is overwritten. */
+  public Linear merged() {
+    if (adapter == null) {
+      return this;
+    }
+    adapter.addTo(weight);
+    return new Linear(weight, bias);
   }
 
   @Override

@@ -3,7 +3,6 @@ package dev.lanewise.core.tensor;
 import dev.lanewise.core.backend.Activation;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
-import dev.lanewise.core.backend.Unary;
 import dev.lanewise.core.random.TorchGenerator;
 
 /** The layers that models are made of. */
@@ -126,7 +125,7 @@ final class LayerOps {
     @Override
     void recompute() {
       if (preactivation != null && !inBlock) {
-        backend.unary(function(), preactivation, out.data());
+        backend.unary(activation.function(), preactivation, out.data());
       } else {
         compute();
       }
@@ -138,10 +137,6 @@ final class LayerOps {
       if (preactivation != null && !inBlock) {
         workspace.giveBack(preactivation);
       }
-    }
-
-    private Unary function() {
-      return activation == Activation.GELU_TANH ? Unary.GELU_TANH : Unary.GELU_ERF;
     }
 
     private Buffer preactivation() {
@@ -171,7 +166,7 @@ final class LayerOps {
       Buffer dOut = out.gradient;
       if (activation != Activation.NONE && !gradientIsOfPreactivation) {
         Buffer before = preactivation();
-        backend.unaryBackward(function(), before, before, dOut, dOut, false);
+        backend.unaryBackward(activation.function(), before, before, dOut, dOut, false);
       }
       boolean accumulate = started(inputs[1], inputs[2]);
       backend.linearBackwardWeight(
@@ -208,6 +203,137 @@ final class LayerOps {
         }
       }
       passGradientTo(inputs[3]);
+    }
+  }
+
+  /** A linear layer with a correction of low rank: Hu et al., "LoRA", 2021. */
+  static final class LowRankLinear extends Op {
+    static final int DOWN = 4;
+    static final int UP = 5;
+    static final int CORRECTED = 6;
+    final float scale;
+    private Buffer inner;
+    private final int rows;
+    private final int ins;
+    private final int outs;
+    private final int rank;
+
+    LowRankLinear(
+        Tape tape,
+        Tensor x,
+        Tensor weight,
+        Tensor bias,
+        Tensor residual,
+        Tensor down,
+        Tensor up,
+        Tensor corrected,
+        float scale) {
+      super(tape, x, weight, bias, residual, down, up, corrected);
+      this.scale = scale;
+      rows = x.shape().rows();
+      ins = x.shape().cols();
+      outs = weight.shape().rank() == 2 ? weight.shape().dim(0) : -1;
+      rank = down.shape().rank() == 2 ? down.shape().dim(0) : -1;
+      Shape result = x.shape().rank() == 0 ? x.shape() : x.shape().withLast(Math.max(0, outs));
+      if (outs < 0
+          || rank < 1
+          || weight.shape().cols() != ins
+          || bias != null && bias.shape().count() != outs
+          || residual != null && !residual.shape().equals(result)
+          || down.shape().cols() != ins
+          || !up.shape().equals(Shape.of(outs, rank))
+          || !corrected.shape().equals(x.shape())) {
+        throw new IllegalArgumentException(
+            "linear of "
+                + x.shape()
+                + " with weight "
+                + weight.shape()
+                + (bias == null ? "" : ", bias " + bias.shape())
+                + (residual == null ? "" : ", residual " + residual.shape())
+                + " and a correction "
+                + up.shape()
+                + " * "
+                + down.shape()
+                + " of "
+                + corrected.shape());
+      }
+    }
+
+    @Override
+    void prepare() {
+      result(inputs[0].shape().withLast(outs));
+      inner = takeResult((long) rows * rank);
+    }
+
+    @Override
+    void forward() {
+      Buffer y = out.data();
+      backend.linear(
+          inputs[0].data(),
+          inputs[1].data(),
+          data(inputs[2]),
+          Activation.NONE,
+          null,
+          data(inputs[3]),
+          y,
+          rows,
+          ins,
+          outs);
+      backend.linear(
+          inputs[CORRECTED].data(),
+          inputs[DOWN].data(),
+          null,
+          Activation.NONE,
+          null,
+          null,
+          inner,
+          rows,
+          ins,
+          rank);
+      backend.scale(inner, scale, inner, false);
+      backend.linear(inner, inputs[UP].data(), null, Activation.NONE, null, y, y, rows, rank, outs);
+    }
+
+    @Override
+    void backward() {
+      Buffer dOut = out.gradient;
+      if (inBlock) {
+        refresh();
+      }
+      boolean accumulate = started(inputs[1], inputs[2]);
+      backend.linearBackwardWeight(
+          dOut,
+          inputs[0].data(),
+          gradientOf(inputs[1]),
+          gradientOf(inputs[2]),
+          accumulate,
+          rows,
+          ins,
+          outs);
+      weightGradient(dOut, inner, inputs[UP], rank, outs);
+      Buffer dInner = tape.takeScratch((long) rows * rank);
+      backend.linearBackwardInput(
+          dOut, inputs[UP].data(), Activation.NONE, null, dInner, false, rows, rank, outs);
+      backend.scale(dInner, scale, dInner, false);
+      weightGradient(dInner, inputs[CORRECTED].data(), inputs[DOWN], ins, rank);
+      inputGradient(dOut, inputs[1], inputs[0], outs);
+      inputGradient(dInner, inputs[DOWN], inputs[CORRECTED], rank);
+      tape.returnScratch(dInner);
+      passGradientTo(inputs[3]);
+    }
+
+    private void weightGradient(Buffer dy, Buffer x, Tensor weight, int width, int height) {
+      boolean accumulate = weight.requiresGrad() && weight.gradientStarted;
+      backend.linearBackwardWeight(
+          dy, x, gradientOf(weight), null, accumulate, rows, width, height);
+    }
+
+    private void inputGradient(Buffer dy, Tensor weight, Tensor x, int height) {
+      if (x.requiresGrad()) {
+        boolean started = x.gradientStarted;
+        backend.linearBackwardInput(
+            dy, weight.data(), Activation.NONE, null, gradientOf(x), started, rows, ins, height);
+      }
     }
   }
 

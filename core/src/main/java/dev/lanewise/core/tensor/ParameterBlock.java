@@ -91,6 +91,16 @@ public final class ParameterBlock {
     return gradient;
   }
 
+  /** Whether any of the parameters is trained, not {@linkplain Tensor#freeze frozen}. */
+  public boolean trainable() {
+    for (int i = 0; i < tensors.size(); i++) {
+      if (tensors.get(i).requiresGrad()) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   void allocateGradient() {
     if (gradient == null) {
       gradient = tape.newGradient(data.length());
@@ -131,7 +141,7 @@ public final class ParameterBlock {
     if (!settled) {
       for (int i = 0; i < tensors.size(); i++) {
         Tensor tensor = tensors.get(i);
-        if (!tensor.gradientStarted) {
+        if (!tensor.gradientStarted && (tensor.requiresGrad() || tensor.gradient != null)) {
           if (tensor.gradient == null) {
             ownGradient(tensor);
           }

@@ -86,7 +86,8 @@ public final class Tensor {
     return op;
   }
 
-  Tape tape() {
+  /** The tape that the tensor belongs to. */
+  public Tape tape() {
     return tape;
   }
 
@@ -130,6 +131,23 @@ public final class Tensor {
     if (!requiresGrad) {
       tape.addParameter(this);
     }
+    return this;
+  }
+
+  /**
+   * Makes a parameter a constant: backward computes no gradient of it and an optimiser leaves it
+   * out. To be called before gradients or an optimiser are made.
+   *
+   * @throws IllegalStateException if this is no parameter, or has a gradient already
+   */
+  public Tensor freeze() {
+    if (block == null) {
+      throw new IllegalStateException("only parameters can be frozen");
+    }
+    if (gradient != null) {
+      throw new IllegalStateException("a parameter is frozen before its gradient is made");
+    }
+    requiresGrad = false;
     return this;
   }
 
@@ -584,6 +602,40 @@ public final class Tensor {
     LayerOps.Linear op = tape.at(LayerOps.Linear.class, this, weight, bias, residual);
     if (op == null || op.activation != activation) {
       op = tape.add(new LayerOps.Linear(tape, this, weight, bias, activation, residual));
+    }
+    return tape.run(op);
+  }
+
+  /**
+   * A linear layer with a correction of low rank, {@code this · weightᵀ + bias + residual + scale ·
+   * (corrected · downᵀ) · upᵀ}, as LoRA trains it.
+   *
+   * @param weight {@code [outputs, inputs]}
+   * @param bias nullable; {@code [outputs]}
+   * @param residual nullable; added at the end
+   * @param down {@code [rank, inputs]}
+   * @param up {@code [outputs, rank]}
+   * @param corrected what the correction is computed from: this tensor, or this after dropout
+   * @param scale factor of the correction
+   */
+  public Tensor linear(
+      Tensor weight,
+      Tensor bias,
+      Tensor residual,
+      Tensor down,
+      Tensor up,
+      Tensor corrected,
+      float scale) {
+    LayerOps.LowRankLinear op = tape.at(LayerOps.LowRankLinear.class, this, weight, bias, residual);
+    if (op == null
+        || op.inputs[LayerOps.LowRankLinear.DOWN] != down
+        || op.inputs[LayerOps.LowRankLinear.UP] != up
+        || op.inputs[LayerOps.LowRankLinear.CORRECTED] != corrected
+        || op.scale != scale) {
+      op =
+          tape.add(
+              new LayerOps.LowRankLinear(
+                  tape, this, weight, bias, residual, down, up, corrected, scale));
     }
     return tape.run(op);
   }
