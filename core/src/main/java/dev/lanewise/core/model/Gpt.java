@@ -14,6 +14,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.function.BiConsumer;
 import java.util.function.BiFunction;
+import java.util.function.Supplier;
 
 /**
  * A GPT: token and position embedding, pre-norm transformer blocks, final norm, output head.
@@ -64,6 +65,11 @@ public final class Gpt implements Module {
           norm2,
           change.apply("mlp.c_fc", expansion),
           change.apply("mlp.c_proj", contraction));
+    }
+
+    /** The perceptron's inner layer. */
+    Tensor hidden(Tensor x) {
+      return expansion.forward(norm2.forward(x), Activation.GELU_TANH);
     }
 
     @Override
@@ -183,6 +189,29 @@ public final class Gpt implements Module {
   }
 
   /**
+   * Computes something in evaluation mode and without recording, and leaves both as they were. What
+   * only looks at a model goes through here, so that a model in training stays what it is, and so
+   * does the generator that draws its dropout.
+   *
+   * @param body what is computed
+   * @return what it returns
+   */
+  public <T> T evaluate(Supplier<T> body) {
+    boolean training = training();
+    boolean recording = tape.recording();
+    eval();
+    tape.setRecording(false);
+    try {
+      return body.get();
+    } finally {
+      tape.setRecording(recording);
+      if (training) {
+        train();
+      }
+    }
+  }
+
+  /**
    * Logits of every position.
    *
    * @param ids token ids {@code [batch, time]}, time at most the context length
@@ -215,7 +244,7 @@ public final class Gpt implements Module {
 
   /**
    * Logits of new positions, with the keys and values of earlier ones from a cache, to which the
-   * new ones are added. Unrecorded.
+   * new ones are added. Unrecorded, and without dropout in every mode.
    *
    * @param ids token ids {@code [batch, time]} that follow what the cache holds
    * @param cache keys and values; its length grows by time
@@ -248,7 +277,9 @@ public final class Gpt implements Module {
       Tensor attended =
           qkv.attentionCached(config.heads(), cache.keys(i), cache.values(i), position);
       x = block.attentionProjection.forward(attended, x);
-      x = perceptron(block, x);
+      Tensor hidden = block.hidden(x);
+      tape.endBlock();
+      x = block.contraction.forward(hidden, x);
     }
     cache.grow(ids.shape().cols());
     return x;
@@ -262,14 +293,9 @@ public final class Gpt implements Module {
       Tensor qkv = block.qkv.forward(block.norm1.forward(x));
       Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator());
       x = addTo(x, block.attentionProjection, attended, false);
-      x = perceptron(block, x);
+      x = addTo(x, block.contraction, block.hidden(x), true);
     }
     return finalNorm.forward(x);
-  }
-
-  private Tensor perceptron(Block block, Tensor x) {
-    Tensor hidden = block.expansion.forward(block.norm2.forward(x), Activation.GELU_TANH);
-    return addTo(x, block.contraction, hidden, true);
   }
 
   private Tensor addTo(Tensor residual, Linear layer, Tensor x, boolean endsBlock) {

@@ -186,34 +186,36 @@ public final class TextGenerator {
             "token " + id + " is outside the vocabulary of " + vocab);
       }
     }
-    boolean recording = tape.recording();
-    boolean training = model.training();
-    tape.setRecording(false);
-    model.eval();
-    try {
-      int length = Math.min(prompt.length, recent.length);
-      System.arraycopy(prompt, prompt.length - length, recent, 0, length);
-      cache.truncate(0);
-      feed(recent, 0, length);
-      for (long added = 1; added <= maxTokens; added++) {
-        int next = choose(sampling, generator);
-        if (next == endOfText || !onToken.test(next) || added == maxTokens) {
-          break;
-        }
-        if (cache.length() == recent.length) {
-          int kept = Math.max(1, recent.length / 2) - 1;
-          System.arraycopy(recent, recent.length - kept, recent, 0, kept);
-          length = kept;
-          cache.truncate(0);
-        }
-        recent[length++] = next;
-        feed(recent, cache.length(), length);
+    model.evaluate(
+        () -> {
+          proceed(prompt, maxTokens, sampling, generator, onToken);
+          return null;
+        });
+  }
+
+  private void proceed(
+      int[] prompt,
+      long maxTokens,
+      Sampling sampling,
+      TorchGenerator generator,
+      IntPredicate onToken) {
+    int length = Math.min(prompt.length, recent.length);
+    System.arraycopy(prompt, prompt.length - length, recent, 0, length);
+    cache.truncate(0);
+    feed(recent, 0, length);
+    for (long added = 1; added <= maxTokens; added++) {
+      int next = choose(sampling, generator);
+      if (next == endOfText || !onToken.test(next) || added == maxTokens) {
+        break;
       }
-    } finally {
-      tape.setRecording(recording);
-      if (training) {
-        model.train();
+      if (cache.length() == recent.length) {
+        int kept = Math.max(1, recent.length / 2) - 1;
+        System.arraycopy(recent, recent.length - kept, recent, 0, kept);
+        length = kept;
+        cache.truncate(0);
       }
+      recent[length++] = next;
+      feed(recent, cache.length(), length);
     }
   }
 

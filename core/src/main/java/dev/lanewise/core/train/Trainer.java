@@ -193,22 +193,11 @@ public final class Trainer implements AutoCloseable {
     }
     try (TokenBatches evaluation =
         TokenBatches.evenly(validation, config.batch(), config.context(), most)) {
-      double loss = evaluate(evaluation);
+      double loss = Evaluation.meanLoss(model, evaluation, ids, targets);
       boolean whole = evaluation.count() < most;
       bestValidation = Math.min(bestValidation, loss);
       listener.validation(step, loss, whole);
       return loss;
-    }
-  }
-
-  private double evaluate(TokenBatches evaluation) {
-    model.eval();
-    tape.setRecording(false);
-    try {
-      return Evaluation.meanLoss(model, evaluation, ids, targets);
-    } finally {
-      tape.setRecording(true);
-      model.train();
     }
   }
 
