@@ -626,9 +626,11 @@ public final class Gemm {
             cOffset,
             ldc,
             null);
-    job.batched(batches, aApart * Float.BYTES, bApart * Float.BYTES, cApart * Float.BYTES);
-    job.clear();
-    JOBS.give(job);
+    try {
+      job.batched(batches, aApart * Float.BYTES, bApart * Float.BYTES, cApart * Float.BYTES);
+    } finally {
+      job.release();
+    }
   }
 
   private static void run(
@@ -670,9 +672,11 @@ public final class Gemm {
             cOffset,
             ldc,
             epilogue);
-    job.multiply();
-    job.clear();
-    JOBS.give(job);
+    try {
+      job.multiply();
+    } finally {
+      job.release();
+    }
   }
 
   private static GemmJob job(

@@ -90,14 +90,15 @@ final class GemmJob implements Workers.Task {
   private int sharedFrom;
   private int sharedTo;
 
-  /** Forgets the operands, so that a spare job keeps no memory alive. */
-  void clear() {
+  /** Gives the job back without its operands, so that a spare keeps no memory alive. */
+  void release() {
     a = null;
     b = null;
     c = null;
     packed = null;
     epilogue = null;
     shared = null;
+    Gemm.JOBS.give(this);
   }
 
   void multiply() {
@@ -294,9 +295,11 @@ final class GemmJob implements Workers.Task {
     job.beta = beta;
     job.epilogue = null;
     job.packed = null;
-    job.multiply(1);
-    job.clear();
-    Gemm.JOBS.give(job);
+    try {
+      job.multiply(1);
+    } finally {
+      job.release();
+    }
   }
 
   private long sharedAt(int col) {

@@ -136,10 +136,13 @@ public final class PackedMatrix {
     job.at = offset * Float.BYTES;
     job.stride = stride * Float.BYTES;
     job.isTransposed = isTransposed;
-    Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
-    job.target = null;
-    job.from = null;
-    JOBS.give(job);
+    try {
+      Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
+    } finally {
+      job.target = null;
+      job.from = null;
+      JOBS.give(job);
+    }
   }
 
   /** Byte offset of the panel that starts at a column, in a block of rows. */

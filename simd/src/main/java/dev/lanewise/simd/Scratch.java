@@ -2,8 +2,9 @@ package dev.lanewise.simd;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.stream.IntStream;
 
 /**
  * Native working memory that outlives the call that needs it: taken, used by any thread, released
@@ -13,10 +14,9 @@ import java.util.concurrent.atomic.AtomicReferenceArray;
 final class Scratch implements AutoCloseable {
   private static final int SMALLEST_SHIFT = 12;
   private static final int CLASSES = 36;
-  private static final int KEPT = 64;
   private static final AtomicLong HELD = new AtomicLong();
-  private static final AtomicReferenceArray<Scratch> FREE =
-      new AtomicReferenceArray<>(CLASSES * KEPT);
+  private static final List<Spares<Scratch>> FREE =
+      IntStream.range(0, CLASSES).mapToObj(c -> new Spares<>(() -> new Scratch(c))).toList();
 
   /** At least as many bytes as asked for, on a cache line's boundary. */
   final MemorySegment segment;
@@ -34,19 +34,10 @@ final class Scratch implements AutoCloseable {
    * Takes a piece of memory.
    *
    * @param bytes how much is needed
+   * @throws OutOfMemoryError if the system has no more
    */
   static Scratch take(long bytes) {
-    int sizeClass = classOf(bytes);
-    int first = sizeClass * KEPT;
-    for (int i = first; i < first + KEPT; i++) {
-      if (FREE.getPlain(i) != null) {
-        Scratch spare = FREE.getAndSet(i, null);
-        if (spare != null) {
-          return spare;
-        }
-      }
-    }
-    return new Scratch(sizeClass);
+    return FREE.get(classOf(bytes)).take();
   }
 
   /** Bytes that scratch memory holds in this process, in use or free. */
@@ -57,13 +48,7 @@ final class Scratch implements AutoCloseable {
   /** Gives the memory back. It must not be touched afterwards. */
   @Override
   public void close() {
-    int first = sizeClass * KEPT;
-    for (int i = first; i < first + KEPT; i++) {
-      if (FREE.getPlain(i) == null && FREE.compareAndSet(i, null, this)) {
-        return;
-      }
-    }
-    throw new IllegalStateException("more than " + KEPT + " pieces of scratch memory in use");
+    FREE.get(sizeClass).give(this);
   }
 
   /** Classes step by halves of a power of two: 4, 6, 8, 12, 16 KiB and so on. */

@@ -3,6 +3,7 @@ package dev.lanewise.simd;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
 
 /**
  * The process's worker threads. A parallel region splits a fixed number of tasks among the calling
@@ -31,7 +32,10 @@ public final class Workers {
   }
 
   private static final String THREADS_PROPERTY = "lanewise.threads";
-  private static final int MAX_THREADS = 1024;
+
+  /** The most threads that there can be. */
+  public static final int MAX_THREADS = 1024;
+
   private static final long SPIN_NANOS = 200_000;
   private static final int SPINS_BEFORE_YIELD = 1 << 14;
 
@@ -52,7 +56,20 @@ public final class Workers {
     }
   }
 
-  private static final Pool POOL = new Pool(initialThreads());
+  private static final Pool POOL = new Pool();
+
+  static {
+    int wanted = initialThreads();
+    int got = POOL.resize(wanted, false, Thread::start);
+    if (got < wanted) {
+      System.getLogger("dev.lanewise.simd")
+          .log(
+              System.Logger.Level.WARNING,
+              "the system lets {0} of {1} threads start; kernels run on these",
+              got,
+              wanted);
+    }
+  }
 
   private Workers() {}
 
@@ -90,19 +107,30 @@ public final class Workers {
    * Changes the number of threads, the caller of a region among them. Waits for a region that
    * another thread runs; must not be called from a task.
    *
-   * @param threads from 1 to 1024
+   * @param threads from 1 to {@link #MAX_THREADS}
    * @throws IllegalArgumentException if the number is out of range
-   * @throws IllegalStateException if called from inside a region
+   * @throws IllegalStateException if called from inside a region, or if the system does not let so
+   *     many threads start; the number is then what it was
    */
   public static void setThreads(int threads) {
-    POOL.resize(checked(threads));
+    setThreads(threads, Thread::start);
+  }
+
+  /** Changes the number of threads, with {@code starter} to start new ones. */
+  static void setThreads(int threads, Consumer<Thread> starter) {
+    int got = POOL.resize(checked(threads), true, starter);
+    if (got < threads) {
+      throw new IllegalStateException(
+          threads + " threads were wanted, but the system lets only " + got + " start");
+    }
   }
 
   /**
    * Runs {@code body.run(0)} to {@code body.run(tasks - 1)}, each once, in parallel, and returns
    * when all are done. What the tasks wrote is visible to the caller. Allocates nothing.
    *
-   * <p>When a task throws, tasks not yet begun are skipped and the first exception is thrown here.
+   * <p>When a task throws, tasks not yet begun are skipped, those at work are waited for, and the
+   * first exception is thrown here; what the region should have written is then partly written.
    *
    * @param tasks number of tasks, at least 0
    * @param body what to do
@@ -133,7 +161,7 @@ public final class Workers {
     private final long[] counters = new long[(MAX_THREADS + 1) * PAD];
     private final Worker[] workers = new Worker[MAX_THREADS];
 
-    volatile int threads;
+    volatile int threads = 1;
     private volatile Thread owner;
     private volatile int epoch;
 
@@ -145,11 +173,6 @@ public final class Workers {
     private int tasks;
     private int shares;
 
-    Pool(int threads) {
-      this.threads = 1;
-      resize(threads);
-    }
-
     boolean enter() {
       return owner == null && OWNER.compareAndSet(this, (Thread) null, Thread.currentThread());
     }
@@ -158,7 +181,13 @@ public final class Workers {
       owner = null;
     }
 
-    void resize(int wanted) {
+    /**
+     * Changes the number of threads.
+     *
+     * @param allOrNone whether the number stays what it was if not all can be started
+     * @return the number of threads that could be had
+     */
+    int resize(int wanted, boolean allOrNone, Consumer<Thread> starter) {
       if (owner == Thread.currentThread() || Thread.currentThread() instanceof Worker) {
         throw new IllegalStateException("the number of threads cannot change inside a region");
       }
@@ -167,20 +196,33 @@ public final class Workers {
       }
       try {
         int before = threads;
-        threads = wanted;
-        for (int slot = before; slot < wanted; slot++) {
-          Worker worker = new Worker(this, slot, epoch);
-          workers[slot] = worker;
-          worker.start();
+        int got = before;
+        while (got < wanted && start(got, starter)) {
+          got++;
         }
-        for (int slot = wanted; slot < before; slot++) {
+        int keep = got < wanted && allOrNone ? before : Math.min(got, wanted);
+        threads = keep;
+        for (int slot = keep; slot < got; slot++) {
           workers[slot].retired = true;
           LockSupport.unpark(workers[slot]);
           workers[slot] = null;
         }
+        return Math.min(got, wanted);
       } finally {
         leave();
       }
+    }
+
+    private boolean start(int slot, Consumer<Thread> starter) {
+      Worker worker = new Worker(this, slot, epoch);
+      try {
+        starter.accept(worker);
+      } catch (OutOfMemoryError e) {
+        // What a JVM says when the system refuses a thread, however much memory there is.
+        return false;
+      }
+      workers[slot] = worker;
+      return true;
     }
 
     void region(int count, Task task) {

@@ -1,9 +1,20 @@
 package dev.lanewise.simd;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.BrokenBarrierException;
+import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.locks.LockSupport;
@@ -110,5 +121,121 @@ class WorkersTest {
     Workers.setThreads(2);
     assertThrows(
         IllegalStateException.class, () -> Workers.parallel(4, i -> Workers.setThreads(3)));
+  }
+
+  @Test
+  void aThreadThatCannotStartChangesNothing() {
+    Workers.setThreads(2);
+    var started = new AtomicInteger();
+    IllegalStateException refused =
+        assertThrows(
+            IllegalStateException.class,
+            () ->
+                Workers.setThreads(
+                    9,
+                    thread -> {
+                      if (started.incrementAndGet() > 4) {
+                        throw new OutOfMemoryError("unable to create native thread");
+                      }
+                      thread.start();
+                    }));
+    assertEquals("9 threads were wanted, but the system lets only 6 start", refused.getMessage());
+    assertEquals(2, Workers.threads());
+    everyTaskRunsOnce(2);
+    everyTaskRunsOnce(9);
+  }
+
+  @Test
+  void moreThreadsThanAnyMachineKeepTheirMemory() {
+    int threads = 130;
+    Workers.setThreads(threads);
+    long bytes = 3L << 20;
+    for (int round = 0; round < 3; round++) {
+      List<Scratch> taken = new ArrayList<>();
+      long before = Scratch.heldBytes();
+      for (int i = 0; i < threads; i++) {
+        taken.add(Scratch.take(bytes));
+      }
+      assertEquals(round == 0, Scratch.heldBytes() > before, "round " + round);
+      assertEquals(
+          threads, taken.stream().map(piece -> piece.segment.address()).distinct().count());
+      taken.forEach(Scratch::close);
+    }
+  }
+
+  @Test
+  void aFailedRegionLeavesNothingHalfOwned() {
+    int threads = 100;
+    Workers.setThreads(threads);
+    var spares = new Spares<>(() -> new int[1]);
+    long held = -1;
+    for (int round = 0; round < 20; round++) {
+      var running = new CyclicBarrier(threads);
+      var thrown = new IllegalStateException("from a task");
+      Workers.Task failing =
+          task -> {
+            int[] mine = spares.take();
+            try (Scratch scratch = Scratch.take(1 << 20)) {
+              assertEquals(1, ++mine[0]);
+              scratch.segment.set(ValueLayout.JAVA_INT, 0, task);
+              running.await();
+              assertEquals(task, scratch.segment.get(ValueLayout.JAVA_INT, 0));
+              mine[0]--;
+              throw thrown;
+            } catch (InterruptedException | BrokenBarrierException e) {
+              throw new AssertionError(e);
+            } finally {
+              spares.give(mine);
+            }
+          };
+      assertSame(
+          thrown,
+          assertThrows(IllegalStateException.class, () -> Workers.parallel(threads, failing)));
+      held = round == 0 ? Scratch.heldBytes() : held;
+      assertEquals(held, Scratch.heldBytes(), "memory after round " + round);
+    }
+  }
+
+  @Test
+  void sparesOfAllThreadsAreKept() {
+    var made = new AtomicInteger();
+    var spares = new Spares<>(() -> made.getAndIncrement());
+    for (int round = 0; round < 3; round++) {
+      Set<Integer> taken = new HashSet<>();
+      for (int i = 0; i < 200; i++) {
+        assertTrue(taken.add(spares.take()));
+      }
+      taken.forEach(spares::give);
+    }
+    assertEquals(200, made.get());
+  }
+
+  @Test
+  void productsAreTheSameForManyThreads() {
+    int m = 257;
+    int n = 515;
+    int k = 130;
+    Workers.setThreads(1);
+    float[] one = product(m, n, k);
+    for (int threads : new int[] {65, 96, 130}) {
+      Workers.setThreads(threads);
+      assertArrayEquals(one, product(m, n, k), threads + " threads");
+    }
+  }
+
+  private static float[] product(int m, int n, int k) {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment a = arena.allocate(4L * m * k, 64);
+      MemorySegment b = arena.allocate(4L * n * k, 64);
+      MemorySegment c = arena.allocate(4L * m * n, 64);
+      for (int i = 0; i < m * k; i++) {
+        a.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) Math.sin(i));
+      }
+      for (int i = 0; i < n * k; i++) {
+        b.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) Math.cos(i));
+      }
+      Gemm.multiply(new Matrix(a, m, k), new Matrix(b, n, k).transposed(), new Matrix(c, m, n));
+      return c.toArray(ValueLayout.JAVA_FLOAT);
+    }
   }
 }

@@ -17,10 +17,7 @@ final class Devices {
 
   static Backend open(String name, Precision precision, Integer threads) {
     if (threads != null) {
-      if (threads < 1) {
-        throw new UsageException("--threads must be at least 1, not " + threads + ".");
-      }
-      Workers.setThreads(threads);
+      setThreads(threads);
     }
     return switch (name) {
       case "auto" -> automatic(precision);
@@ -31,6 +28,24 @@ final class Devices {
               String.format(
                   Locale.ROOT, "There is no device '%s'; choose auto, cpu or cuda.", name));
     };
+  }
+
+  private static void setThreads(int threads) {
+    if (threads < 1 || threads > Workers.MAX_THREADS) {
+      throw new UsageException(
+          String.format(
+              Locale.ROOT,
+              "--threads must be from 1 to %d, not %d.",
+              Workers.MAX_THREADS,
+              threads));
+    }
+    try {
+      Workers.setThreads(threads);
+    } catch (IllegalStateException e) {
+      throw new InputException(
+          String.format(Locale.ROOT, "--threads %d cannot be had: %s.", threads, e.getMessage()),
+          e);
+    }
   }
 
   /** A GPU that agrees with the CPU, else the CPU, with a line about a GPU that is passed over. */

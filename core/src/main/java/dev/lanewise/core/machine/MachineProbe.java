@@ -17,8 +17,8 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.concurrent.BrokenBarrierException;
-import java.util.concurrent.CyclicBarrier;
+import java.util.concurrent.Phaser;
+import java.util.concurrent.atomic.AtomicReference;
 import javax.management.JMException;
 import javax.management.ObjectName;
 import jdk.incubator.vector.FloatVector;
@@ -157,14 +157,28 @@ public final class MachineProbe {
   }
 
   private static Rate run(List<Worker> workers, Work work, long window) {
-    CyclicBarrier barrier = new CyclicBarrier(workers.size());
-    List<Thread> threads =
-        workers.stream()
-            .map(
-                w ->
-                    Thread.ofPlatform().name("probe").start(() -> w.measure(work, window, barrier)))
-            .toList();
+    Phaser together = new Phaser(workers.size());
+    AtomicReference<Throwable> failure = new AtomicReference<>();
+    List<Thread> threads = new ArrayList<>();
     boolean interrupted = false;
+    try {
+      for (Worker worker : workers) {
+        Runnable measuring =
+            () -> {
+              try {
+                worker.measure(work, window, together);
+              } catch (Throwable t) {
+                failure.compareAndSet(null, t);
+                together.forceTermination();
+              }
+            };
+        threads.add(Thread.ofPlatform().name("probe").start(measuring));
+      }
+    } catch (Throwable t) {
+      // Those that were started would wait for one that never comes.
+      failure.compareAndSet(null, t);
+      together.forceTermination();
+    }
     for (Thread thread : threads) {
       while (thread.isAlive()) {
         try {
@@ -176,6 +190,10 @@ public final class MachineProbe {
     }
     if (interrupted) {
       Thread.currentThread().interrupt();
+    }
+    if (failure.get() != null) {
+      throw new IllegalStateException(
+          "the machine could not be measured with " + workers.size() + " threads", failure.get());
     }
     double[] sums = new double[WINDOWS];
     for (Worker worker : workers) {
@@ -325,11 +343,16 @@ public final class MachineProbe {
           work == Work.FMA
               ? PIECE_BYTES
               : Math.ceilDiv((long) megabytes << 20, threads * PIECE_BYTES) * PIECE_BYTES;
-      for (int t = 0; t < threads; t++) {
-        workers.add(new Worker(arena, share, work));
+      try {
+        for (int t = 0; t < threads; t++) {
+          workers.add(new Worker(arena, share, work));
+        }
+        Workers.parallel(threads, t -> workers.get(t).warmUp(work));
+        rate(1_000_000);
+      } catch (Throwable t) {
+        arena.close();
+        throw t;
       }
-      Workers.parallel(threads, t -> workers.get(t).warmUp(work));
-      rate(1_000_000);
     }
 
     /**
@@ -380,10 +403,10 @@ public final class MachineProbe {
       c = work == Work.TRIAD ? arena.allocate(bytes, 4096) : a;
     }
 
-    void measure(Work work, long window, CyclicBarrier barrier) {
+    void measure(Work work, long window, Phaser together) {
       warmUp(work);
       for (int i = 0; i < WINDOWS; i++) {
-        await(barrier);
+        together.arriveAndAwaitAdvance();
         rates[i] = window(work, window);
       }
     }
@@ -418,14 +441,6 @@ public final class MachineProbe {
         now = System.nanoTime();
       }
       return units * work.weight / (now - start);
-    }
-
-    private static void await(CyclicBarrier barrier) {
-      try {
-        barrier.await();
-      } catch (InterruptedException | BrokenBarrierException e) {
-        Thread.currentThread().interrupt();
-      }
     }
 
     /** Works a while, in the arrays from where it stopped, and returns how much it did. */
