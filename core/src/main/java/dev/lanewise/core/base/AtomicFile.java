@@ -24,6 +24,8 @@ public final class AtomicFile {
     void writeTo(FileChannel channel) throws IOException;
   }
 
+  private static final String TEMPORARY = ".tmp";
+
   private AtomicFile() {}
 
   /**
@@ -43,7 +45,7 @@ public final class AtomicFile {
         throw new IOException("is a folder");
       }
       // Not Files.createTempFile: its files are closed to everyone but their owner.
-      temporary = folder.resolve("." + target.getFileName() + "." + UUID.randomUUID() + ".tmp");
+      temporary = folder.resolve("." + target.getFileName() + "." + UUID.randomUUID() + TEMPORARY);
       try (FileChannel channel =
           FileChannel.open(temporary, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW)) {
         content.writeTo(channel);
@@ -91,11 +93,32 @@ public final class AtomicFile {
     }
   }
 
-  private static void forceFolder(Path folder) {
+  /**
+   * Forces the entries of a folder to disk: after it, files made or renamed there outlast a loss of
+   * power.
+   *
+   * @param folder the folder
+   */
+  public static void forceFolder(Path folder) {
     try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
       channel.force(true);
     } catch (IOException e) {
       // Some systems cannot open folders; there the rename is as durable as the system makes it.
     }
+  }
+
+  /**
+   * Whether a file is one that {@link #write} left unfinished when its process was killed.
+   *
+   * @param file a file
+   * @param name name of the file that was to be written
+   */
+  public static boolean isLeftover(Path file, String name) {
+    String found = file.getFileName().toString();
+    int id = name.length() + 2;
+    return found.length() == id + 36 + TEMPORARY.length()
+        && found.startsWith("." + name + ".")
+        && found.endsWith(TEMPORARY)
+        && found.substring(id, id + 36).matches("[0-9a-f-]+");
   }
 }

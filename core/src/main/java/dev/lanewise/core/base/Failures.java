@@ -1,6 +1,7 @@
 package dev.lanewise.core.base;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
@@ -8,6 +9,19 @@ import java.nio.file.NoSuchFileException;
 /** Words for failures of the file system. */
 public final class Failures {
   private Failures() {}
+
+  /** Why something failed, in words that fit into brackets, for people. */
+  public static String reason(Throwable failure) {
+    String reason =
+        switch (failure) {
+          case InputException e -> e.getMessage();
+          case UncheckedIOException e -> describe(e.getCause());
+          case IOException e -> describe(e);
+          case OutOfMemoryError e -> "out of memory: " + e.getMessage();
+          default -> failure.toString();
+        };
+    return reason.endsWith(".") ? reason.substring(0, reason.length() - 1) : reason;
+  }
 
   /** What went wrong, in a few words that fit into brackets: "no such file". */
   public static String describe(IOException failure) {

@@ -2,6 +2,7 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.core.train.TrainListener;
+import dev.lanewise.core.train.Validation;
 import java.util.Locale;
 
 /** Shows a training run on the console: a bar on a terminal, lines elsewhere. */
@@ -11,6 +12,8 @@ final class ConsoleProgress implements TrainListener {
   private double smoothedLoss = Double.NaN;
   private double smoothedSpeed = Double.NaN;
   private double validationLoss = Double.NaN;
+  private long step;
+  private long steps;
 
   void preparing(String what, long done, long total) {
     if (!what.equals(phase)) {
@@ -29,6 +32,8 @@ final class ConsoleProgress implements TrainListener {
   }
 
   void begin(long steps, long done) {
+    this.steps = steps;
+    step = done;
     progress.begin("training", done, steps);
   }
 
@@ -41,6 +46,7 @@ final class ConsoleProgress implements TrainListener {
       double tokensPerSecond,
       double seconds,
       boolean skipped) {
+    this.step = step;
     if (skipped) {
       progress.message(
           String.format(
@@ -70,16 +76,36 @@ final class ConsoleProgress implements TrainListener {
   }
 
   @Override
-  public void validation(long step, double loss, boolean whole) {
-    validationLoss = loss;
+  public void validating(long done, long tokens, long available) {
+    if (step < steps) {
+      return;
+    }
+    if (done == 0) {
+      progress.begin("validating", 0, tokens);
+      if (tokens < available) {
+        progress.message(
+            String.format(
+                Locale.ROOT,
+                "Last validation: %,d of %,d tokens (%.2g %%); --eval-all takes all.",
+                tokens,
+                available,
+                100.0 * tokens / available));
+      }
+    }
+    progress.update(done, () -> "");
+  }
+
+  @Override
+  public void validation(Validation validation) {
+    validationLoss = validation.loss();
     progress.message(
         String.format(
             Locale.ROOT,
             "Step %,d: validation loss %.4f, perplexity %.2f%s",
-            step,
-            loss,
-            Math.exp(loss),
-            whole ? " (all validation tokens)" : ""));
+            validation.step(),
+            validation.loss(),
+            Math.exp(validation.loss()),
+            step < steps ? "" : " (" + validation.extent() + ")"));
   }
 
   @Override

@@ -1,13 +1,14 @@
 package dev.lanewise.core.cli;
 
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CompletableFuture;
 
 /**
  * Turns Ctrl-C (or a plain kill) into a polite request, so that work can be saved: the process ends
- * when the work is done, with exit code 0.
+ * when the command is over and has said how, with its exit code.
  */
 final class Interrupts implements AutoCloseable {
-  private final CountDownLatch done = new CountDownLatch(1);
+  private static final CompletableFuture<Integer> EXIT = new CompletableFuture<>();
+
   private final Thread hook;
   private volatile boolean happened;
 
@@ -22,13 +23,10 @@ final class Interrupts implements AutoCloseable {
             () -> {
               happened = true;
               request.run();
-              try {
-                done.await();
-              } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-              }
+              int code = EXIT.join();
               System.out.flush();
-              Runtime.getRuntime().halt(0);
+              System.err.flush();
+              Runtime.getRuntime().halt(code);
             },
             "lanewise-interrupt");
     Runtime.getRuntime().addShutdownHook(hook);
@@ -38,22 +36,19 @@ final class Interrupts implements AutoCloseable {
     return happened;
   }
 
-  /** Tells that the work is done; if there was an interrupt, the process ends here. */
+  /** Ends the process, also where an interrupt waits for its end. */
+  static void exit(int code) {
+    EXIT.complete(code);
+    System.exit(code);
+  }
+
+  /** Listens no longer. An interrupt that came still waits for {@link #exit}. */
   @Override
   public void close() {
-    done.countDown();
-    if (happened) {
-      try {
-        hook.join();
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-      }
-    } else {
-      try {
-        Runtime.getRuntime().removeShutdownHook(hook);
-      } catch (IllegalStateException e) {
-        // The interrupt came at this very moment; the hook ends the process.
-      }
+    try {
+      Runtime.getRuntime().removeShutdownHook(hook);
+    } catch (IllegalStateException e) {
+      // The process is ending; the hook waits for the command's exit code.
     }
   }
 }

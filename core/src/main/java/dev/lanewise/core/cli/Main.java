@@ -45,7 +45,7 @@ public final class Main {
     ServiceLoader.load(Subcommand.class).forEach(commands::add);
     PrintWriter out = new PrintWriter(System.out, true, System.out.charset());
     PrintWriter err = new PrintWriter(System.err, true, System.err.charset());
-    System.exit(run(commands, out, err, args));
+    Interrupts.exit(run(commands, out, err, args));
   }
 
   private static List<Subcommand> commands() {

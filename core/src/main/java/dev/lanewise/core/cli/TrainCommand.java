@@ -14,6 +14,7 @@ import dev.lanewise.core.train.RunReports;
 import dev.lanewise.core.train.TrainConfig;
 import dev.lanewise.core.train.TrainListener;
 import dev.lanewise.core.train.TrainingRun;
+import dev.lanewise.core.train.Validation;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
@@ -55,6 +56,7 @@ final class TrainCommand implements Subcommand {
 
   private static final Path RUNS = Path.of("runs");
   private static final int SAMPLE_TOKENS = 160;
+  private static final String REPORT = "Writing report.html";
 
   @Mixin private TrainOptions options;
 
@@ -209,10 +211,11 @@ final class TrainCommand implements Subcommand {
           run.trainer().run();
         } finally {
           progress.end();
-          RunReports.write(run);
+          run.look(REPORT, () -> RunReports.write(run));
         }
-        conclude(console, run, begin);
-        if (interrupts.happened()) {
+        if (!interrupts.happened()) {
+          conclude(console, run, begin);
+        } else {
           console.printf(
               Locale.ROOT,
               "Stopped at step %,d; go on with: lanewise train --resume --out %s%n",
@@ -232,8 +235,9 @@ final class TrainCommand implements Subcommand {
           "Skipped     %,d steps whose loss or gradient was not finite%n",
           run.trainer().skipped());
     }
-    console.printf(Locale.ROOT, "Sample%n%s%n", indent(run.sample(prompt, SAMPLE_TOKENS)));
-    RunReports.write(run);
+    run.sample(prompt, SAMPLE_TOKENS)
+        .ifPresent(text -> console.printf(Locale.ROOT, "Sample%n%s%n", indent(text)));
+    run.look(REPORT, () -> RunReports.write(run));
     console.printf(Locale.ROOT, "Report      %s%n", run.folder().reportFile());
     console.printf(
         Locale.ROOT,
@@ -249,10 +253,10 @@ final class TrainCommand implements Subcommand {
   private record Sampler(TrainingRun run, ConsoleProgress progress, String prompt)
       implements TrainListener {
     @Override
-    public void validation(long step, double loss, boolean whole) {
-      if (step < run.description().training().steps()) {
-        progress.sample(run.sample(prompt, 48));
-        RunReports.write(run);
+    public void validation(Validation validation) {
+      if (validation.step() < run.description().training().steps()) {
+        run.sample(prompt, 48).ifPresent(progress::sample);
+        run.look(REPORT, () -> RunReports.write(run));
       }
     }
   }

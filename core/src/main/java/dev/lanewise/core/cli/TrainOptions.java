@@ -136,6 +136,13 @@ final class TrainOptions {
   int evalBatches = 20;
 
   @Option(
+      names = "--eval-all",
+      description =
+          "Validate on all validation tokens after the last step. Default: on so many that it"
+              + " takes at most about a tenth of the time of training, and at most a million.")
+  boolean evalAll;
+
+  @Option(
       names = "--checkpoint-every",
       paramLabel = "N",
       description = "Steps between checkpoints. Default: as often as validations.")
@@ -240,6 +247,7 @@ final class TrainOptions {
         overfit,
         base.maxSkipped(),
         0,
-        0);
+        0,
+        evalAll);
   }
 }

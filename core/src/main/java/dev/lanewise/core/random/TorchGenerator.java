@@ -586,6 +586,22 @@ public final class TorchGenerator {
     cachedNormal = normal;
   }
 
+  /**
+   * Continues from where another generator is, without allocating.
+   *
+   * @param other a generator of the same stream
+   */
+  public void copyFrom(TorchGenerator other) {
+    if (other.stream != stream) {
+      throw new IllegalArgumentException(
+          "The other generator is of the stream " + other.stream + ", not " + stream + ".");
+    }
+    engine.copyFrom(other.engine);
+    seed = other.seed;
+    hasCachedNormal = other.hasCachedNormal;
+    cachedNormal = other.cachedNormal;
+  }
+
   private static long elements(MemorySegment out, int size) {
     if (out.isReadOnly()) {
       throw new IllegalArgumentException("The segment to fill is read-only.");

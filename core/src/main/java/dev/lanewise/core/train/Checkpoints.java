@@ -1,54 +1,44 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
-import dev.lanewise.core.base.Json;
-import dev.lanewise.core.base.JsonFields;
-import dev.lanewise.core.format.SafeTensors;
-import dev.lanewise.core.format.StoredTensor;
-import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.nn.Module;
 import dev.lanewise.core.random.TorchGenerator;
-import dev.lanewise.core.tensor.Shape;
-import dev.lanewise.core.tensor.Tensor;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
+import java.io.UncheckedIOException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.Base64;
 import java.util.Comparator;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
 import java.util.function.Consumer;
-import java.util.zip.CRC32C;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * The checkpoints of a run: folders {@code step-N}, each with {@code model.safetensors}, {@code
  * optimizer.safetensors} and {@code state.json}. A folder appears under its name only when it is
- * whole and on disk; {@code state.json} holds the checksums of the others, so that a file that was
- * torn or altered later is noticed.
+ * whole and on disk; {@code state.json} holds the checksums of all, so that a file that was torn or
+ * altered later is noticed.
+ *
+ * <p>Other names in the folder belong to the user. Only what {@link #save} wrote is ever removed,
+ * and what stands in the way of a new checkpoint is kept under another name.
  */
 public final class Checkpoints {
   private static final String PREFIX = "step-";
-  private static final String MODEL = "model.safetensors";
-  private static final String OPTIMIZER = "optimizer.safetensors";
-  private static final String STATE = "state.json";
-  private static final long FORMAT = 1;
+  private static final String WRITING = ".writing-";
+  private static final String REMOVING = ".removing-";
+
+  // Digits of any script: there are runs whose folders were named by a locale's.
+  private static final Pattern NUMBERED = Pattern.compile(PREFIX + "(\\p{Nd}{1,18})");
 
   private final Path folder;
 
@@ -62,209 +52,250 @@ public final class Checkpoints {
   }
 
   /**
+   * What a checkpoint holds beside a {@link TrainState}.
+   *
+   * @param model its parameters
+   * @param backend where they are
+   * @param optimizer moments of those that are trained
+   * @param generator random numbers; may be null
+   */
+  public record Contents(
+      Module model, Backend backend, AdamW optimizer, TorchGenerator generator) {}
+
+  /**
    * A whole checkpoint on disk.
    *
    * @param path its folder
-   * @param step number of updates that it holds
+   * @param state where the run stood
    */
-  public record Checkpoint(Path path, long step) {
+  public record Checkpoint(Path path, TrainState state) {
+    /** Number of updates that it holds. */
+    public long step() {
+      return state.step();
+    }
 
-    /** Reads the model's parameters alone. */
+    /**
+     * Reads the model's parameters alone.
+     *
+     * @throws InputException if one is missing or has another shape, before anything is overwritten
+     */
     public void restore(Module model) {
-      try (Arena arena = Arena.ofShared()) {
-        SafeTensors file = SafeTensors.map(path.resolve(MODEL), arena);
-        load(model, file, path.resolve(MODEL));
-      }
+      CheckpointFiles.restore(path, model);
     }
 
-    TrainState restore(Gpt model, AdamW optimizer, TorchGenerator generator) {
-      restore(model);
-      Path optimizerFile = path.resolve(OPTIMIZER);
-      try (Arena arena = Arena.ofShared()) {
-        SafeTensors file = SafeTensors.map(optimizerFile, arena);
-        model
-            .namedParameters()
-            .forEach(
-                (name, parameter) -> {
-                  Shape shape = parameter.shape();
-                  Backend backend = model.tape().backend();
-                  upload(
-                      backend,
-                      file,
-                      optimizerFile,
-                      name + ".m",
-                      shape,
-                      optimizer.firstMoment(parameter));
-                  upload(
-                      backend,
-                      file,
-                      optimizerFile,
-                      name + ".v",
-                      shape,
-                      optimizer.secondMoment(parameter));
-                });
-      }
-      JsonFields fields = readState(path);
-      if (generator != null) {
-        generator.restore(Base64.getDecoder().decode(fields.text("generator")));
-      }
-      return TrainState.fromFields(fields.object("run"));
-    }
-  }
-
-  /**
-   * Overwrites a model's parameters with those of a file.
-   *
-   * @throws InputException if one is missing or has another shape, before anything is overwritten
-   */
-  static void load(Module model, SafeTensors file, Path path) {
-    Map<String, Tensor> parameters = model.namedParameters();
-    parameters.forEach((name, parameter) -> check(file, path, name, parameter.shape()));
-    parameters.forEach(
-        (name, parameter) -> parameter.set(values -> copy(file.tensor(name), values)));
-  }
-
-  /** Copies a tensor of a file; what is read of a mapped file else stays in memory. */
-  private static void copy(StoredTensor tensor, MemorySegment to) {
-    tensor.copyToFloat32(to);
-    if (tensor.data().isMapped()) {
-      tensor.data().unload();
-    }
-  }
-
-  private static void check(SafeTensors file, Path path, String name, Shape shape) {
-    StoredTensor stored = file.tensors().get(name);
-    if (stored == null) {
-      throw new InputException(String.format(Locale.ROOT, "%s has no tensor '%s'.", path, name));
-    }
-    long[] wanted = Arrays.stream(shape.toArray()).asLongStream().toArray();
-    if (!Arrays.equals(wanted, stored.shape())) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "%s: '%s' has shape %s, but the model needs %s.",
-              path,
-              name,
-              Arrays.toString(stored.shape()),
-              Arrays.toString(wanted)));
-    }
-  }
-
-  private static void upload(
-      Backend backend, SafeTensors file, Path path, String name, Shape shape, Buffer to) {
-    check(file, path, name, shape);
-    try (Arena arena = Arena.ofShared()) {
-      MemorySegment host = arena.allocate(to.byteSize(), 64);
-      copy(file.tensor(name), host);
-      backend.upload(host, to);
+    /**
+     * Reads everything.
+     *
+     * @throws InputException if a tensor is missing or has another shape, before anything is
+     *     overwritten
+     */
+    public void restore(Contents contents) {
+      CheckpointFiles.restore(path, contents);
     }
   }
 
   // Saving
   // -----------------------------------------------------------------------------------------
 
-  Path save(Gpt model, AdamW optimizer, TorchGenerator generator, TrainState state, int keep) {
-    Path target = folder.resolve(PREFIX + String.format(Locale.ROOT, "%08d", state.step()));
-    Path temporary = folder.resolve(".writing-" + target.getFileName());
+  /**
+   * Writes the checkpoint of a step. When this returns it is on disk; when it fails nothing has
+   * changed.
+   *
+   * @param contents what it holds
+   * @param state where the run stands
+   * @return its folder
+   * @throws InputException if it cannot be written
+   */
+  public Path save(Contents contents, TrainState state) {
+    return save(contents, state, name(state.step()));
+  }
+
+  /**
+   * Writes a checkpoint under a name of its own, beside those of steps.
+   *
+   * @param contents what it holds
+   * @param state where the run stands
+   * @param name name of its folder; what has it already is kept under another one
+   * @return its folder
+   * @throws InputException if it cannot be written
+   */
+  public Path save(Contents contents, TrainState state, String name) {
+    Path target = folder.resolve(name);
+    Path temporary = folder.resolve(WRITING + name);
+    boolean made = false;
     try {
-      deleteTree(temporary);
-      Files.createDirectories(temporary);
-      try (Arena arena = Arena.ofShared()) {
-        Backend backend = model.tape().backend();
-        Map<String, StoredTensor> parameters = new LinkedHashMap<>();
-        Map<String, StoredTensor> moments = new LinkedHashMap<>();
-        model
-            .namedParameters()
-            .forEach(
-                (name, parameter) -> {
-                  long[] shape =
-                      Arrays.stream(parameter.shape().toArray()).asLongStream().toArray();
-                  parameters.put(name, stored(backend, arena, parameter.data(), shape));
-                  moments.put(
-                      name + ".m", stored(backend, arena, optimizer.firstMoment(parameter), shape));
-                  moments.put(
-                      name + ".v",
-                      stored(backend, arena, optimizer.secondMoment(parameter), shape));
-                });
-        SafeTensors.write(temporary.resolve(MODEL), parameters, Map.of("format", "lanewise"));
-        SafeTensors.write(temporary.resolve(OPTIMIZER), moments, Map.of("format", "lanewise"));
-      }
-      Map<String, Object> document = new LinkedHashMap<>();
-      document.put("format", FORMAT);
-      document.put("run", state.toMap());
-      if (generator != null) {
-        document.put("generator", Base64.getEncoder().encodeToString(generator.state()));
-      }
-      Map<String, Object> checksums = new LinkedHashMap<>();
-      checksums.put(MODEL, checksum(temporary.resolve(MODEL)));
-      checksums.put(OPTIMIZER, checksum(temporary.resolve(OPTIMIZER)));
-      document.put("crc32c", checksums);
-      AtomicFile.writeText(temporary.resolve(STATE), Json.writePretty(document) + "\n");
-      deleteTree(target);
+      Files.createDirectories(folder);
+      removeLeftovers();
+      Files.createDirectory(temporary);
+      made = true;
+      CheckpointFiles.write(temporary, contents, state);
+      setAside(target, "kept-");
       Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
-      force(folder);
-      removeOld(keep);
+      made = false;
+      AtomicFile.forceFolder(folder);
+      AtomicFile.forceFolder(folder.toAbsolutePath().getParent());
       return target;
+    } catch (IOException | UncheckedIOException | InputException e) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The checkpoint %s cannot be written (%s).",
+              target,
+              Failures.describe(ioCause(e))),
+          e);
+    } finally {
+      if (made) {
+        try {
+          removeOwn(temporary);
+        } catch (IOException e) {
+          // The failure on its way to the caller matters more than a folder left behind.
+        }
+      }
+    }
+  }
+
+  private static IOException ioCause(Exception e) {
+    Throwable cause = e;
+    while (!(cause instanceof IOException) && cause.getCause() != null) {
+      cause = cause.getCause();
+    }
+    return cause instanceof IOException io ? io : new IOException(e.getMessage(), e);
+  }
+
+  /**
+   * Overwrites where the run stands in a checkpoint, when something but the parameters has changed.
+   *
+   * @param checkpoint folder of a checkpoint
+   * @param state the new state, of the same step
+   * @throws InputException if it cannot be written; the old state then stays
+   */
+  public void rewriteState(Path checkpoint, TrainState state) {
+    CheckpointFiles.rewriteState(checkpoint, state);
+  }
+
+  /**
+   * Removes the older ones of the checkpoints that {@link #save} wrote for steps.
+   *
+   * @param newest how many to keep
+   * @throws InputException if one cannot be removed
+   */
+  public void keep(int newest) {
+    try {
+      List<Path> own = new ArrayList<>();
+      for (Path candidate : numbered()) {
+        if (isOwn(candidate)) {
+          own.add(candidate);
+        }
+      }
+      for (Path old : own.subList(Math.min(newest, own.size()), own.size())) {
+        Path leaving = folder.resolve(REMOVING + old.getFileName());
+        Files.move(old, leaving, StandardCopyOption.ATOMIC_MOVE);
+        removeOwn(leaving);
+      }
     } catch (IOException e) {
       throw new InputException(
           String.format(
               Locale.ROOT,
-              "The checkpoint %s cannot be written (%s); free some space or choose another --out,"
-                  + " then --resume.",
-              target,
+              "Old checkpoints in %s cannot be removed (%s).",
+              folder,
               Failures.describe(e)),
           e);
     }
   }
 
-  private static StoredTensor stored(Backend backend, Arena arena, Buffer buffer, long[] shape) {
-    MemorySegment host = backend.hostMemory(buffer);
-    if (host == null) {
-      host = arena.allocate(buffer.byteSize(), 64);
-      backend.download(buffer, host);
-    }
-    return StoredTensor.float32(host, shape);
-  }
-
-  private void removeOld(int keep) throws IOException {
-    List<Path> all = folders();
-    for (Path old : all.subList(0, Math.max(0, all.size() - keep))) {
-      deleteTree(old);
+  /** Whether a folder is a checkpoint under the name that it was given, with nothing added. */
+  private static boolean isOwn(Path path) throws IOException {
+    try {
+      return Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS)
+          && path.getFileName().toString().equals(name(CheckpointFiles.readState(path).step()))
+          && holdsOwnFiles(path);
+    } catch (InputException e) {
+      return false;
     }
   }
 
-  private static void force(Path directory) {
-    try (FileChannel channel = FileChannel.open(directory, StandardOpenOption.READ)) {
-      channel.force(true);
-    } catch (IOException e) {
-      // Some systems cannot open a folder; its entry is then written when they choose.
-    }
-  }
-
-  static void deleteTree(Path path) throws IOException {
-    if (!Files.exists(path)) {
-      return;
-    }
-    try (var files = Files.walk(path)) {
-      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-        Files.delete(file);
+  private static boolean holdsOwnFiles(Path path) throws IOException {
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(path)) {
+      for (Path file : files) {
+        String name = file.getFileName().toString();
+        boolean own =
+            CheckpointFiles.ALL.stream()
+                .anyMatch(known -> name.equals(known) || AtomicFile.isLeftover(file, known));
+        if (!own) {
+          return false;
+        }
       }
     }
+    return true;
+  }
+
+  /** Removes what a process that was killed left while it wrote or removed a checkpoint. */
+  private void removeLeftovers() throws IOException {
+    try (DirectoryStream<Path> entries = Files.newDirectoryStream(folder, ".*")) {
+      for (Path entry : entries) {
+        String name = entry.getFileName().toString();
+        if (name.startsWith(WRITING) || name.startsWith(REMOVING)) {
+          removeOwn(entry);
+        }
+      }
+    }
+  }
+
+  /** Removes a checkpoint's files and its folder, unless there is something else in it. */
+  private static void removeOwn(Path path) throws IOException {
+    if (!Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS) || !holdsOwnFiles(path)) {
+      return;
+    }
+    List<Path> files = new ArrayList<>();
+    try (DirectoryStream<Path> entries = Files.newDirectoryStream(path)) {
+      entries.forEach(files::add);
+    }
+    for (Path file : files) {
+      Files.delete(file);
+    }
+    Files.delete(path);
+  }
+
+  /** Gives what has a name another one. */
+  private Path setAside(Path path, String prefix) throws IOException {
+    if (!Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
+      return path;
+    }
+    Path free = folder.resolve(prefix + path.getFileName());
+    for (int i = 2; Files.exists(free, LinkOption.NOFOLLOW_LINKS); i++) {
+      free = folder.resolve(prefix + path.getFileName() + "-" + i);
+    }
+    Files.move(path, free, StandardCopyOption.ATOMIC_MOVE);
+    return free;
   }
 
   // Finding
   // ----------------------------------------------------------------------------------------
 
-  /** All checkpoint folders, oldest first. */
-  private List<Path> folders() throws IOException {
+  private static String name(long step) {
+    return PREFIX + String.format(Locale.ROOT, "%08d", step);
+  }
+
+  /** The step in a folder's name; -1 if there is none. */
+  static long number(Path path) {
+    Matcher matcher = NUMBERED.matcher(path.getFileName().toString());
+    return matcher.matches() ? Long.parseLong(matcher.group(1)) : -1;
+  }
+
+  /** All folders that are named after a step, newest first. */
+  private List<Path> numbered() throws IOException {
     List<Path> found = new ArrayList<>();
     if (Files.isDirectory(folder)) {
       try (DirectoryStream<Path> entries = Files.newDirectoryStream(folder, PREFIX + "*")) {
-        entries.forEach(found::add);
+        for (Path entry : entries) {
+          if (number(entry) >= 0 && Files.isDirectory(entry)) {
+            found.add(entry);
+          }
+        }
       }
     }
-    found.sort(Comparator.comparing(path -> path.getFileName().toString()));
-    return found;
+    found.sort(Comparator.comparingLong(Checkpoints::number).thenComparing(Path::getFileName));
+    return found.reversed();
   }
 
   /**
@@ -273,15 +304,92 @@ public final class Checkpoints {
    * @param warnings hears of each newer one that is not, in a sentence
    */
   public Optional<Checkpoint> newest(Consumer<String> warnings) {
-    try {
-      for (Path candidate : folders().reversed()) {
-        try {
-          return Optional.of(open(candidate));
-        } catch (InputException e) {
-          warnings.accept(e.getMessage() + " It is skipped.");
-        }
+    for (Path candidate : candidates()) {
+      try {
+        return Optional.of(open(candidate));
+      } catch (InputException e) {
+        warnings.accept(e.getMessage() + " It is skipped.");
       }
+    }
+    return Optional.empty();
+  }
+
+  /** What {@link #resume} does with a checkpoint. */
+  @FunctionalInterface
+  interface Restorer {
+    /**
+     * Takes up a run.
+     *
+     * @throws InputException if the checkpoint is not one of this run; nothing has changed then
+     */
+    void restore(Checkpoint checkpoint);
+  }
+
+  /**
+   * Takes up a run from the newest checkpoint that is whole. Newer ones that are not are kept under
+   * another name.
+   *
+   * @param restorer takes it up
+   * @param warnings hears of those that are not, in a sentence
+   * @return what was taken up; nothing if there is no checkpoint at all
+   * @throws InputException if there are checkpoints, but none is whole
+   */
+  Optional<Checkpoint> resume(Restorer restorer, Consumer<String> warnings) {
+    List<Path> candidates = candidates();
+    List<Path> bad = new ArrayList<>();
+    List<String> reasons = new ArrayList<>();
+    for (Path candidate : candidates) {
+      Checkpoint checkpoint;
+      try {
+        checkpoint = open(candidate);
+        restorer.restore(checkpoint);
+      } catch (InputException e) {
+        bad.add(candidate);
+        reasons.add(e.getMessage());
+        continue;
+      }
+      for (int i = 0; i < bad.size(); i++) {
+        warnings.accept(reasons.get(i) + " " + keepAside(bad.get(i), checkpoint.step()));
+      }
+      return Optional.of(checkpoint);
+    }
+    if (candidates.isEmpty()) {
       return Optional.empty();
+    }
+    throw new InputException(
+        String.format(
+            Locale.ROOT,
+            "None of the %d checkpoints in %s can be used, so the run does not go on. %s Restore"
+                + " one, or begin a run with another --out.",
+            candidates.size(),
+            folder,
+            String.join(" ", reasons)));
+  }
+
+  private String keepAside(Path damaged, long step) {
+    try {
+      return String.format(
+          Locale.ROOT,
+          "It is kept as %s, and the run goes on from step %d.",
+          setAside(damaged, "damaged-").getFileName(),
+          step);
+    } catch (IOException e) {
+      return String.format(
+          Locale.ROOT,
+          "It could not be renamed (%s); the run goes on from step %d.",
+          Failures.describe(e),
+          step);
+    }
+  }
+
+  /** Whether there is a checkpoint, whole or not. */
+  boolean any() {
+    return !candidates().isEmpty();
+  }
+
+  private List<Path> candidates() {
+    try {
+      return numbered();
     } catch (IOException e) {
       throw new InputException(
           String.format(
@@ -294,73 +402,11 @@ public final class Checkpoints {
    * Opens one checkpoint and checks that it is whole.
    *
    * @param path its folder
-   * @throws InputException if a file is missing, torn or altered
+   * @throws InputException if a file is missing, torn or altered, or makes no sense
    */
   public static Checkpoint open(Path path) {
-    JsonFields state = readState(path);
-    JsonFields checksums = state.object("crc32c");
-    for (String name : List.of(MODEL, OPTIMIZER)) {
-      try {
-        if (!checksum(path.resolve(name)).equals(checksums.text(name))) {
-          throw new InputException(
-              String.format(
-                  Locale.ROOT,
-                  "The checkpoint %s is damaged: %s is not what was written.",
-                  path,
-                  name));
-        }
-      } catch (IOException e) {
-        throw new InputException(
-            String.format(
-                Locale.ROOT,
-                "The checkpoint %s is incomplete: %s (%s).",
-                path,
-                name,
-                Failures.describe(e)),
-            e);
-      }
-    }
-    return new Checkpoint(path, state.object("run").integer("step"));
-  }
-
-  private static JsonFields readState(Path path) {
-    Path file = path.resolve(STATE);
-    try {
-      JsonFields fields =
-          new JsonFields(
-              Json.parseObject(Files.readString(file), file.toString()), file.toString());
-      if (fields.integer("format") != FORMAT) {
-        throw new InputException(
-            String.format(
-                Locale.ROOT,
-                "%s has format %d; this version reads %d.",
-                file,
-                fields.integer("format"),
-                FORMAT));
-      }
-      return fields;
-    } catch (IOException e) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "The checkpoint %s is incomplete: %s (%s).",
-              path,
-              STATE,
-              Failures.describe(e)),
-          e);
-    }
-  }
-
-  private static String checksum(Path file) throws IOException {
-    CRC32C crc = new CRC32C();
-    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-      // Read, not mapped: the pages of a mapped file count as the process's memory.
-      ByteBuffer bytes = ByteBuffer.allocateDirect(1 << 20);
-      while (channel.read(bytes) >= 0) {
-        crc.update(bytes.flip());
-        bytes.clear();
-      }
-    }
-    return String.format(Locale.ROOT, "%08x", crc.getValue());
+    TrainState state = CheckpointFiles.readState(path);
+    CheckpointFiles.checkTensors(path);
+    return new Checkpoint(path, state);
   }
 }

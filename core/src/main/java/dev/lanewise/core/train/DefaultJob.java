@@ -79,6 +79,7 @@ public final class DefaultJob {
         false,
         10,
         0,
-        0);
+        0,
+        false);
   }
 }

@@ -1,38 +1,131 @@
 package dev.lanewise.core.train;
 
-import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.InputException;
-import java.io.BufferedWriter;
+import dev.lanewise.core.base.Json;
+import dev.lanewise.core.base.RecordFile;
+import java.io.BufferedInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.Locale;
+import java.util.Map;
+import java.util.function.Consumer;
 
 /**
  * Writes {@code metrics.jsonl}: a row {@code step, loss, lr, gradNorm, tokensPerSecond, seconds}
- * for each step, and a row {@code step, valLoss, whole} for each validation. Numbers that are not
- * finite are null.
+ * for each step, and a row {@code step, valLoss, whole, tokens} for each validation. Numbers that
+ * are not finite are null.
+ *
+ * <p>Rows are whole, in the order of steps, and once each, however often the run was killed: those
+ * that belong to a checkpoint are on disk before it, and those that came after it are dropped when
+ * the run is taken up there.
  */
-public final class MetricsWriter implements TrainListener, AutoCloseable {
-  private final Path file;
-  private final BufferedWriter writer;
+final class MetricsWriter implements TrainListener, AutoCloseable {
+  private static final long FLUSH_NANOS = 1_000_000_000L;
+
+  private final RecordFile file;
   private final StringBuilder row = new StringBuilder(200);
   private long lastFlush = System.nanoTime();
 
   /**
-   * Appends to a file.
+   * Opens a run's metrics.
    *
-   * @param run whose metrics they are
-   * @param step rows of later steps, of an earlier life of the run, are dropped
+   * @param path the file
+   * @param state where the run stands; later rows are dropped
+   * @param warnings hears of rows that cannot be read
+   * @throws IOException if it cannot be read or written
    */
-  public MetricsWriter(RunFolder run, long step) {
-    run.dropMetricsAfter(step);
-    file = run.metricsFile();
+  MetricsWriter(Path path, TrainState state, Consumer<String> warnings) throws IOException {
+    file = new RecordFile(path, Files.exists(path) ? clean(path, state, warnings) : 0);
+  }
+
+  /** Leaves the rows that belong to a state at the start of the file, and tells where they end. */
+  private static long clean(Path path, TrainState state, Consumer<String> warnings)
+      throws IOException {
+    ByteArrayOutputStream line = new ByteArrayOutputStream();
+    long at = 0;
+    long end = 0;
+    int others = 0;
+    int othersBeforeEnd = 0;
+    try (InputStream in = new BufferedInputStream(Files.newInputStream(path))) {
+      while (readLine(in, line)) {
+        at += line.size();
+        if (belongs(line, state)) {
+          end = at;
+          othersBeforeEnd = others;
+        } else {
+          others++;
+        }
+      }
+    }
+    if (othersBeforeEnd > 0) {
+      end = rewrite(path, state, othersBeforeEnd, warnings);
+    }
+    return end;
+  }
+
+  private static long rewrite(Path path, TrainState state, int others, Consumer<String> warnings)
+      throws IOException {
+    Path kept = path.resolveSibling("metrics-damaged.jsonl");
+    for (int i = 2; Files.exists(kept); i++) {
+      kept = path.resolveSibling("metrics-damaged-" + i + ".jsonl");
+    }
+    Files.copy(path, kept);
+    AtomicFile.write(
+        path,
+        channel -> {
+          ByteArrayOutputStream line = new ByteArrayOutputStream();
+          try (InputStream in = new BufferedInputStream(Files.newInputStream(path))) {
+            while (readLine(in, line)) {
+              if (belongs(line, state)) {
+                ByteBuffer bytes = ByteBuffer.wrap(line.toByteArray());
+                while (bytes.hasRemaining()) {
+                  channel.write(bytes);
+                }
+              }
+            }
+          }
+        });
+    warnings.accept(
+        String.format(
+            Locale.ROOT,
+            "%d lines in %s are no rows of this run; it goes on without them, and is kept as %s.",
+            others,
+            path,
+            kept.getFileName()));
+    return Files.size(path);
+  }
+
+  /** Reads up to a line's end, and that too. */
+  private static boolean readLine(InputStream in, ByteArrayOutputStream line) throws IOException {
+    line.reset();
+    int next;
+    do {
+      next = in.read();
+      if (next >= 0) {
+        line.write(next);
+      }
+    } while (next >= 0 && next != '\n');
+    return line.size() > 0;
+  }
+
+  private static boolean belongs(ByteArrayOutputStream line, TrainState state) {
+    String text = line.toString(StandardCharsets.UTF_8);
+    if (!text.endsWith("\n")) {
+      return false;
+    }
     try {
-      writer = Files.newBufferedWriter(file, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-    } catch (IOException e) {
-      throw failed(e);
+      Map<String, Object> fields = Json.parseObject(text, "a row");
+      return fields.get("step") instanceof Long step
+          && step <= (fields.containsKey("valLoss") ? state.validatedAt() : state.step());
+    } catch (InputException e) {
+      return false;
     }
   }
 
@@ -59,11 +152,12 @@ public final class MetricsWriter implements TrainListener, AutoCloseable {
   }
 
   @Override
-  public void validation(long step, double loss, boolean whole) {
+  public void validation(Validation validation) {
     row.setLength(0);
-    row.append("{\"step\":").append(step);
-    number("valLoss", loss);
-    row.append(",\"whole\":").append(whole);
+    row.append("{\"step\":").append(validation.step());
+    number("valLoss", validation.loss());
+    row.append(",\"whole\":").append(validation.whole());
+    row.append(",\"tokens\":").append(validation.tokens());
     end();
     flush();
   }
@@ -84,43 +178,45 @@ public final class MetricsWriter implements TrainListener, AutoCloseable {
 
   private void end() {
     row.append("}\n");
-    try {
-      writer.append(row);
-    } catch (IOException e) {
-      throw failed(e);
-    }
-    long now = System.nanoTime();
-    if (now - lastFlush > 1_000_000_000L) {
+    file.append(row);
+    if (System.nanoTime() - lastFlush > FLUSH_NANOS) {
       flush();
-      lastFlush = now;
     }
   }
 
-  /** Hands everything to the system. */
-  public void flush() {
+  /**
+   * Hands everything to the system.
+   *
+   * @throws UncheckedIOException if that fails; the rows wait for the next time
+   */
+  void flush() {
+    lastFlush = System.nanoTime();
     try {
-      writer.flush();
+      file.flush();
     } catch (IOException e) {
-      throw failed(e);
+      throw new UncheckedIOException(e);
     }
   }
 
-  private InputException failed(IOException e) {
-    return new InputException(
-        String.format(
-            Locale.ROOT,
-            "%s cannot be written (%s); free some space and --resume.",
-            file,
-            Failures.describe(e)),
-        e);
+  /**
+   * Writes everything to the disk itself.
+   *
+   * @throws UncheckedIOException if that fails; the rows wait for the next time
+   */
+  void force() {
+    try {
+      file.force();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   @Override
   public void close() {
-    try {
-      writer.close();
+    try (file) {
+      file.flush();
     } catch (IOException e) {
-      throw failed(e);
+      throw new UncheckedIOException(e);
     }
   }
 }

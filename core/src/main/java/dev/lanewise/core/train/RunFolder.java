@@ -9,13 +9,16 @@ import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.data.Tokenizers;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptPresets;
+import java.io.Closeable;
 import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
@@ -26,6 +29,8 @@ import java.util.Map;
  * @param path where it is
  */
 public record RunFolder(Path path) {
+  private static final String CHECKPOINTS = "checkpoints";
+  private static final String TOKENIZER = "tokenizer.json";
 
   /**
    * What a run is made from.
@@ -63,7 +68,7 @@ public record RunFolder(Path path) {
 
   /** The run's checkpoints. */
   public Checkpoints checkpoints() {
-    return new Checkpoints(path.resolve("checkpoints"));
+    return new Checkpoints(path.resolve(CHECKPOINTS));
   }
 
   /** Whether a run was begun here. */
@@ -84,6 +89,25 @@ public record RunFolder(Path path) {
               "%s holds a run already; continue it with --resume, or choose another --out.",
               path));
     }
+    for (Path left : new Path[] {metricsFile(), path.resolve(CHECKPOINTS)}) {
+      if (Files.exists(left)) {
+        throw new InputException(
+            String.format(
+                Locale.ROOT,
+                "%s belongs to a run whose config.json is missing; restore that and --resume, or"
+                    + " choose another --out.",
+                left));
+      }
+    }
+    store(description, tokenizer);
+  }
+
+  /**
+   * Writes what a run is made from, in place of what was written before.
+   *
+   * @throws InputException if the folder cannot be made or written
+   */
+  public void store(Description description, Tokenizer tokenizer) {
     try {
       Files.createDirectories(path);
     } catch (IOException e) {
@@ -95,7 +119,7 @@ public record RunFolder(Path path) {
               Failures.describe(e)),
           e);
     }
-    Tokenizers.save(tokenizer, path.resolve("tokenizer.json"));
+    Tokenizers.save(tokenizer, path.resolve(TOKENIZER));
     Map<String, Object> document = new LinkedHashMap<>();
     document.put("model", GptPresets.toMap(description.model()));
     document.put("training", description.training().toMap());
@@ -124,55 +148,72 @@ public record RunFolder(Path path) {
 
   /** The run's tokenizer. */
   public Tokenizer tokenizer() {
-    return Tokenizers.load(path.resolve("tokenizer.json"));
+    return Tokenizers.load(path.resolve(TOKENIZER));
   }
 
   private static String read(Path file) {
     try {
-      return Files.readString(file);
+      // What is not UTF-8 is for the parser to name.
+      return new String(Files.readAllBytes(file), StandardCharsets.UTF_8);
     } catch (IOException e) {
       throw new InputException(
           String.format(Locale.ROOT, "%s cannot be read (%s).", file, Failures.describe(e)), e);
     }
   }
 
-  /** Drops the metrics of steps after one, which a resumed run will write again. */
-  void dropMetricsAfter(long step) {
-    if (!Files.exists(metricsFile())) {
-      return;
-    }
-    StringBuilder kept = new StringBuilder();
-    List<String> lines = read(metricsFile()).lines().toList();
-    for (int i = 0; i < lines.size(); i++) {
-      String line = lines.get(i);
-      boolean torn = i == lines.size() - 1 && !line.endsWith("}");
-      if (line.isBlank() || torn) {
-        continue;
+  /**
+   * Keeps others from training this run until what is returned is closed.
+   *
+   * @throws InputException if one does already
+   */
+  Closeable lock() {
+    FileChannel channel = null;
+    try {
+      // A file of its own: closing any other handle of a locked file may end the lock.
+      channel =
+          FileChannel.open(
+              path.resolve(".lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+      if (channel.tryLock() != null) {
+        return channel;
       }
-      Map<String, Object> row =
-          Json.parseObject(line, String.format(Locale.ROOT, "%s, line %d", metricsFile(), i + 1));
-      if (row.get("step") instanceof Long at && at <= step) {
-        kept.append(line).append('\n');
-      }
+      channel.close();
+    } catch (OverlappingFileLockException e) {
+      close(channel);
+    } catch (IOException e) {
+      // Not every file system has locks; a folder that cannot be written is noticed soon.
+      close(channel);
+      return () -> {};
     }
-    AtomicFile.writeText(metricsFile(), kept.toString());
+    throw new InputException(
+        String.format(
+            Locale.ROOT,
+            "The run %s is being trained by another process; wait for its end or stop it.",
+            path));
   }
 
-  /** Adds a sample to {@link #samplesFile}. */
-  public void addSample(long step, String text) {
-    String entry = String.format(Locale.ROOT, "── step %d ──%n%s%n%n", step, text);
+  private static void close(FileChannel channel) {
     try {
-      Files.writeString(
-          samplesFile(),
-          entry,
-          StandardCharsets.UTF_8,
-          StandardOpenOption.CREATE,
-          StandardOpenOption.APPEND);
+      if (channel != null) {
+        channel.close();
+      }
     } catch (IOException e) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT, "%s cannot be written (%s).", samplesFile(), Failures.describe(e)),
-          e);
+      // It was not written to.
+    }
+  }
+
+  /** Removes what a process that was killed left while it wrote one of the run's files. */
+  void removeLeftovers() {
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(path, ".*")) {
+      for (Path file : files) {
+        for (Path whole :
+            new Path[] {configFile(), path.resolve(TOKENIZER), reportFile(), metricsFile()}) {
+          if (AtomicFile.isLeftover(file, whole.getFileName().toString())) {
+            Files.delete(file);
+          }
+        }
+      }
+    } catch (IOException e) {
+      // They take some space, that is all.
     }
   }
 }

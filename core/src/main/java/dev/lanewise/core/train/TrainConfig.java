@@ -34,6 +34,8 @@ import java.util.Map;
  *     instead of being kept; this changes no result
  * @param headRows most rows of logits that are held at a time; 0 for what is fastest. It decides in
  *     which order the head's gradient is summed, so another number gives other last digits
+ * @param evalAll whether the last validation uses all validation tokens, instead of so many that it
+ *     takes at most about a tenth of the time of training
  */
 public record TrainConfig(
     long steps,
@@ -57,7 +59,8 @@ public record TrainConfig(
     boolean overfit,
     int maxSkipped,
     int recomputedBlocks,
-    int headRows) {
+    int headRows,
+    boolean evalAll) {
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -145,7 +148,8 @@ public record TrainConfig(
         overfit,
         maxSkipped,
         blocks,
-        logitRows);
+        logitRows,
+        evalAll);
   }
 
   /** Names and values, for JSON. */
@@ -173,6 +177,7 @@ public record TrainConfig(
     map.put("maxSkipped", maxSkipped);
     map.put("recomputedBlocks", recomputedBlocks);
     map.put("headRows", headRows);
+    map.put("evalAll", evalAll);
     return map;
   }
 
@@ -206,6 +211,7 @@ public record TrainConfig(
         fields.flag("overfit"),
         fields.int32("maxSkipped"),
         fields.has("recomputedBlocks") ? fields.int32("recomputedBlocks") : 0,
-        fields.has("headRows") ? fields.int32("headRows") : 0);
+        fields.has("headRows") ? fields.int32("headRows") : 0,
+        fields.has("evalAll") && fields.flag("evalAll"));
   }
 }

@@ -2,7 +2,10 @@ package dev.lanewise.core.train;
 
 import java.nio.file.Path;
 
-/** Hears what a {@link Trainer} does. */
+/**
+ * Hears what a {@link Trainer} does. It only looks: an exception that it throws becomes a warning,
+ * and training goes on.
+ */
 public interface TrainListener {
   /** Hears nothing. */
   TrainListener NONE = new TrainListener() {};
@@ -30,11 +33,26 @@ public interface TrainListener {
   /**
    * A validation is over.
    *
-   * @param step number of updates so far
-   * @param loss mean cross-entropy of the validation tokens
-   * @param whole whether all validation tokens were used, instead of a sample
+   * @param validation what it found
    */
-  default void validation(long step, double loss, boolean whole) {}
+  default void validation(Validation validation) {}
+
+  /**
+   * A validation goes on.
+   *
+   * @param done tokens predicted so far
+   * @param tokens tokens to predict
+   * @param available validation tokens in all
+   */
+  default void validating(long done, long tokens, long available) {}
+
+  /**
+   * A checkpoint is about to be written: what a run that is taken up there relies on must be on
+   * disk when this returns.
+   *
+   * @param step number of updates that it will hold
+   */
+  default void saving(long step) {}
 
   /**
    * A checkpoint was written.

@@ -1,5 +1,6 @@
 package dev.lanewise.core.train;
 
+import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.data.TokenSequence;
@@ -17,9 +18,21 @@ import java.util.Locale;
  * the way. The same on every device.
  *
  * <p>A run is decided by its configuration, seed and data: it gives the same bits for any number of
- * threads, and when it was interrupted and resumed.
+ * threads, and when it was interrupted and resumed. What only looks at it, validations included,
+ * neither changes nor ends it.
  */
 public final class Trainer implements AutoCloseable {
+  /**
+   * Tokens of the last validation for each token trained on: with a forward pass at a third of a
+   * step it takes at most a tenth of the time that training takes.
+   */
+  private static final double LAST_VALIDATION = 0.3;
+
+  /**
+   * Most tokens of the last validation: the mean of so many losses is known to a few thousandths.
+   */
+  private static final long MOST_VALIDATION_TOKENS = 1_000_000;
+
   private final Gpt model;
   private final TrainConfig config;
   private final LrSchedule schedule;
@@ -30,6 +43,7 @@ public final class Trainer implements AutoCloseable {
   private final TokenSequence validation;
   private final TrainListener listener;
   private final Checkpoints checkpoints;
+  private final Checkpoints.Contents contents;
   private final Tensor ids;
   private final Tensor targets;
   private long step;
@@ -37,6 +51,15 @@ public final class Trainer implements AutoCloseable {
   private long skipped;
   private double seconds;
   private double bestValidation = Double.POSITIVE_INFINITY;
+  private long validatedAt = -1;
+  private boolean finished;
+  private long savedAt = -1;
+  private Path saved;
+  private final TorchGenerator generatorBefore;
+  private long batchBefore;
+  private boolean inStep;
+  private boolean updating;
+  private boolean hopeless;
   private volatile boolean stopping;
 
   /**
@@ -65,6 +88,7 @@ public final class Trainer implements AutoCloseable {
     MemoryPlan.apply(config, tape);
     this.validation = validation;
     this.generator = generator;
+    generatorBefore = generator == null ? null : new TorchGenerator(0, generator.stream());
     this.listener = listener;
     this.checkpoints = checkpoints;
     if (config.context() > model.config().contextLength()) {
@@ -84,44 +108,68 @@ public final class Trainer implements AutoCloseable {
         new AdamW(tape, parameter -> parameter.shape().rank() == 2)
             .betas(config.beta1(), config.beta2())
             .weightDecay(config.weightDecay());
+    contents = new Checkpoints.Contents(model, tape.backend(), optimizer, generator);
     Shape shape = Shape.of(config.batch(), config.context());
     ids = tape.ids(shape);
     targets = tape.ids(shape);
   }
 
   /**
-   * Trains until the last step, or until {@link #stop}, then validates and saves.
+   * Trains until the last step, or until {@link #stop}, then saves and validates.
    *
-   * @throws InputException if loss or gradients are not finite for too many steps in a row
+   * <p>Whatever ends it early, the last whole step is saved if it can be.
+   *
+   * @throws InputException if loss or gradients are not finite for too many steps in a row, or the
+   *     last checkpoint cannot be written
    */
   public void run() {
-    while (step < config.steps() && !stopping) {
-      step();
-      if (due(config.evalEvery())) {
+    try {
+      if (step > 0 && validatedAt < step && due(config.evalEvery())) {
+        // It was interrupted before the validation was over.
         validate(config.evalBatches());
       }
-      if (due(config.checkpointEvery())) {
-        save();
+      while (step < config.steps() && !stopping) {
+        step();
+        if (due(config.evalEvery())) {
+          validate(config.evalBatches());
+        }
+        if (due(config.checkpointEvery())) {
+          saveOnTheWay();
+        }
       }
+      save();
+      if (step >= config.steps() && !finished && !stopping) {
+        finish();
+      }
+    } catch (Throwable e) {
+      rescue(e);
+      throw e;
     }
-    if (step == config.steps()) {
-      validate(Integer.MAX_VALUE);
-    }
-    save();
   }
 
   private boolean due(long every) {
     return every > 0 && step % every == 0 && step < config.steps();
   }
 
-  /** Makes {@link #run} end after the step at hand; any thread may call it. */
+  /** Makes {@link #run} end after the step or the validation batch at hand, from any thread. */
   public void stop() {
     stopping = true;
+  }
+
+  /** Whether {@link #stop} was called. */
+  public boolean stopping() {
+    return stopping;
+  }
+
+  /** Whether all steps and the validation after them are done. */
+  public boolean finished() {
+    return finished;
   }
 
   /** One update of the parameters. */
   public void step() {
     long start = System.nanoTime();
+    rememberPlace();
     model.train();
     optimizer.zeroGrad();
     tape.setLossScale(1f / config.accumulate());
@@ -141,6 +189,7 @@ public final class Trainer implements AutoCloseable {
     double learningRate = schedule.at(step);
     double norm = optimizer.gradientNorm((float) config.clip());
     boolean finite = Double.isFinite(loss) && Double.isFinite(norm);
+    updating = true;
     if (finite) {
       optimizer.step(learningRate);
       skippedInARow = 0;
@@ -152,19 +201,46 @@ public final class Trainer implements AutoCloseable {
     double took = (System.nanoTime() - start) * 1e-9;
     seconds += took;
     step++;
+    updating = false;
+    inStep = false;
+    finished = false;
     listener.step(step, loss, learningRate, norm, config.tokensPerStep() / took, seconds, !finite);
     if (step == 1) {
       checkInitialLoss(loss);
     }
     if (skippedInARow >= config.maxSkipped()) {
+      hopeless = true;
       throw new InputException(
           String.format(
               Locale.ROOT,
               "Loss or gradient were not finite for %d steps in a row, up to step %d; lower the"
-                  + " learning rate and resume from the last checkpoint, which is kept.",
+                  + " learning rate%s.",
               skippedInARow,
-              step));
+              step,
+              savedAt < 0
+                  ? " and begin again, as nothing was saved yet"
+                  : String.format(
+                      Locale.ROOT,
+                      " and resume from the last checkpoint, of step %d, which is kept",
+                      savedAt)));
     }
+  }
+
+  /** Notes where a step begins, so that one that fails half-way can be taken back. */
+  private void rememberPlace() {
+    inStep = true;
+    batchBefore = batches.position();
+    if (generator != null) {
+      generatorBefore.copyFrom(generator);
+    }
+  }
+
+  private void takeBack() {
+    batches.seek(batchBefore);
+    if (generator != null) {
+      generator.copyFrom(generatorBefore);
+    }
+    inStep = false;
   }
 
   private void checkInitialLoss(double loss) {
@@ -181,52 +257,194 @@ public final class Trainer implements AutoCloseable {
     }
   }
 
+  // Validation
+  // -------------------------------------------------------------------------------------
+
   /**
-   * Mean cross-entropy of the validation tokens.
+   * Mean cross-entropy of the validation tokens. A failure is a warning: it only looks.
    *
    * @param most most batches to use, spread evenly; all tokens are used if that is enough
-   * @return the loss, or NaN without validation tokens
+   * @return the loss, or NaN without validation tokens, after {@link #stop}, or where it failed
    */
   public double validate(int most) {
-    if (validation == null || validation.length() <= config.context()) {
+    if (!hasValidation()) {
       return Double.NaN;
     }
-    try (TokenBatches evaluation =
-        TokenBatches.evenly(validation, config.batch(), config.context(), most)) {
-      double loss = Evaluation.meanLoss(model, evaluation, ids, targets);
-      boolean whole = evaluation.count() < most;
-      bestValidation = Math.min(bestValidation, loss);
-      listener.validation(step, loss, whole);
+    try (TokenBatches evaluation = evaluation(most)) {
+      long available = validation.length() - 1;
+      long tokens =
+          Math.min(available, evaluation.count() * (long) config.batch() * config.context());
+      double loss =
+          Evaluation.meanLoss(
+              model,
+              evaluation,
+              ids,
+              targets,
+              (done, count) -> {
+                listener.validating(done * tokens / count, tokens, available);
+                return !stopping;
+              });
+      if (!Double.isNaN(loss) || !stopping) {
+        bestValidation = Math.min(bestValidation, loss);
+        validatedAt = step;
+        listener.validation(new Validation(step, loss, tokens, available));
+      }
       return loss;
+    } catch (RuntimeException | OutOfMemoryError e) {
+      listener.warning(
+          String.format(
+              Locale.ROOT, "The validation at step %d failed (%s).", step, Failures.reason(e)));
+      return Double.NaN;
     }
   }
+
+  private boolean hasValidation() {
+    return validation != null && validation.length() > 1;
+  }
+
+  private TokenBatches evaluation(int most) {
+    return validation.length() > config.context()
+        ? TokenBatches.evenly(validation, config.batch(), config.context(), most)
+        : TokenBatches.sequential(validation, config.batch(), config.context());
+  }
+
+  /** The validation after the last step, for which the run is safe already. */
+  private void finish() {
+    validate(config.evalAll() ? Integer.MAX_VALUE : lastValidationBatches());
+    if (stopping) {
+      return;
+    }
+    finished = validatedAt == step || !hasValidation();
+    if (saved != null) {
+      try {
+        listener.saving(step);
+        checkpoints.rewriteState(saved, state());
+      } catch (InputException e) {
+        listener.warning(e.getMessage());
+      }
+    }
+  }
+
+  private int lastValidationBatches() {
+    double trained = (double) config.steps() * config.tokensPerStep();
+    double tokens = Math.min(MOST_VALIDATION_TOKENS, LAST_VALIDATION * trained);
+    double batches = Math.ceil(tokens / ((double) config.batch() * config.context()));
+    return Math.max(config.evalBatches(), (int) Math.min(batches, Integer.MAX_VALUE));
+  }
+
+  // Checkpoints
+  // ------------------------------------------------------------------------------------
 
   private void save() {
-    if (checkpoints != null) {
-      Path folder =
-          checkpoints.save(model, optimizer, generator, state(), config.keepCheckpoints());
-      listener.checkpoint(step, folder);
+    if (checkpoints == null || savedAt == step) {
+      return;
+    }
+    listener.saving(step);
+    saved = checkpoints.save(contents, state());
+    savedAt = step;
+    listener.checkpoint(step, saved);
+    try {
+      checkpoints.keep(config.keepCheckpoints());
+    } catch (InputException e) {
+      listener.warning(e.getMessage());
     }
   }
 
-  private TrainState state() {
+  /** A checkpoint that cannot be written now may be written later. */
+  private void saveOnTheWay() {
+    try {
+      save();
+    } catch (InputException e) {
+      long next = Math.min(config.steps(), step + config.checkpointEvery());
+      listener.warning(
+          String.format(
+              Locale.ROOT,
+              "%s The run goes on and saves again at step %d; free some space until then. %s",
+              e.getMessage(),
+              next,
+              newestSaved()));
+    }
+  }
+
+  private String newestSaved() {
+    return savedAt < 0
+        ? "Nothing is saved so far."
+        : String.format(Locale.ROOT, "The newest checkpoint is of step %d.", savedAt);
+  }
+
+  /** Saves the last whole step after a failure, and tells what is saved. */
+  private void rescue(Throwable failure) {
+    if (checkpoints == null || hopeless) {
+      return;
+    }
+    String outcome = newestSaved();
+    try {
+      if (!updating && step > 0) {
+        if (inStep) {
+          takeBack();
+        }
+        save();
+        outcome =
+            String.format(
+                Locale.ROOT, "The run is saved at step %d; --resume goes on from there.", step);
+      }
+    } catch (RuntimeException | Error e) {
+      failure.addSuppressed(e);
+    }
+    try {
+      listener.warning("Training ended early. " + outcome);
+    } catch (RuntimeException | Error e) {
+      failure.addSuppressed(e);
+    }
+  }
+
+  /** Where the run stands. */
+  TrainState state() {
     return new TrainState(
-        step, optimizer.steps(), batches.position(), skipped, seconds, bestValidation);
+        step,
+        optimizer.steps(),
+        batches.position(),
+        config.batch(),
+        skipped,
+        skippedInARow,
+        seconds,
+        bestValidation,
+        validatedAt,
+        finished);
   }
 
   /**
    * Takes up a run where a checkpoint left it.
    *
    * @param checkpoint a checkpoint of a run with this configuration
+   * @throws InputException if it is not one; nothing has changed then
    */
   public void resume(Checkpoints.Checkpoint checkpoint) {
-    TrainState state = checkpoint.restore(model, optimizer, generator);
+    TrainState state = checkpoint.state();
+    if (!state.fits(config)) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The checkpoint %s is of another run: after %d steps it cannot stand at batch %d.",
+              checkpoint.path(),
+              state.step(),
+              state.batchPosition()));
+    }
+    checkpoint.restore(contents);
     step = state.step();
     optimizer.restoreSteps(state.optimizerSteps());
-    batches.seek(state.batchPosition());
+    // Batches may be cut otherwise now, but a step reads the same sequences.
+    batches.seek(config.overfit() ? state.batchPosition() : step * config.accumulate());
     skipped = state.skipped();
+    skippedInARow = state.skippedInARow();
     seconds = state.seconds();
     bestValidation = state.bestValidation();
+    validatedAt = state.validatedAt();
+    // Runs of the first format were saved after their last validation.
+    boolean whole = state.finished() || state.batch() == 0;
+    finished = step >= config.steps() && whole;
+    savedAt = step;
+    saved = checkpoint.path();
   }
 
   /** Number of steps so far. */

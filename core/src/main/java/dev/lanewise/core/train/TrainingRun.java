@@ -1,6 +1,7 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
@@ -10,13 +11,26 @@ import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.report.RunReport;
 import dev.lanewise.core.tensor.Tape;
+import java.io.Closeable;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
+import java.util.Set;
+import java.util.function.Consumer;
 
 /** A run with all that belongs to it: model, data, trainer and folder. */
 public final class TrainingRun implements AutoCloseable {
+  private static final String METRICS = "Writing metrics.jsonl";
+  private static final String SAMPLES = "Writing samples.txt";
+  private static final String LISTENER = "Showing the run";
+
   private final RunFolder folder;
   private final RunFolder.Description description;
   private final Dataset data;
@@ -28,6 +42,11 @@ public final class TrainingRun implements AutoCloseable {
   private final String device;
   private final List<RunReport.Sample> samples = new ArrayList<>();
   private final List<String> warnings = new ArrayList<>();
+  private final Set<String> failures = new HashSet<>();
+  private final List<TrainListener> listeners;
+  private final Deque<AutoCloseable> owned = new ArrayDeque<>();
+  private final Closeable lock;
+  private final SampleLog sampleLog;
   private TextGenerator sampler;
 
   private TrainingRun(
@@ -36,29 +55,68 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners,
-      Checkpoints.Checkpoint checkpoint) {
+      boolean resumed) {
     this.folder = folder;
     this.description = description;
     this.data = data;
     this.device = backend.description();
+    this.listeners = listeners;
     TrainConfig config = description.training();
     plan = MemoryPlan.of(config, description.model(), backend);
     plan.requireFits(backend.availableMemory());
-    tape = new Tape(backend, true);
-    tape.reserveActivations(plan.activations());
-    TorchGenerator generator = new TorchGenerator(config.seed());
-    model = new Gpt(tape, description.model(), generator);
-    if (checkpoint == null) {
-      GptInit.gpt2(model, generator);
+    lock = folder.lock();
+    try {
+      folder.removeLeftovers();
+      tape = owned(new Tape(backend, true));
+      tape.reserveActivations(plan.activations());
+      TorchGenerator generator = new TorchGenerator(config.seed());
+      model = new Gpt(tape, description.model(), generator);
+      if (!resumed || !folder.checkpoints().any()) {
+        GptInit.gpt2(model, generator);
+      }
+      trainer =
+          owned(
+              new Trainer(
+                  model,
+                  config,
+                  data.train(),
+                  data.validation(),
+                  generator,
+                  folder.checkpoints(),
+                  new Dispatcher()));
+      if (resumed && folder.checkpoints().resume(trainer::resume, this::warn).isEmpty()) {
+        warn(
+            String.format(
+                Locale.ROOT,
+                "The run in %s has no checkpoint yet; it begins again at step 0.",
+                folder.path()));
+      }
+      TrainState state = trainer.state();
+      metrics = owned(new MetricsWriter(folder.metricsFile(), state, this::warn));
+      sampleLog = owned(new SampleLog(folder.samplesFile(), state.step()));
+      for (SampleLog.Entry entry : sampleLog.entries()) {
+        samples.add(
+            new RunReport.Sample(
+                String.format(Locale.ROOT, "step %,d", entry.step()), "", entry.text()));
+      }
+    } catch (IOException e) {
+      close();
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The run folder %s cannot be written (%s); free some space or choose another --out.",
+              folder.path(),
+              Failures.describe(e)),
+          e);
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
     }
-    metrics = new MetricsWriter(folder, checkpoint == null ? 0 : checkpoint.step());
-    Listeners all = new Listeners(metrics, warnings, listeners);
-    trainer =
-        new Trainer(
-            model, config, data.train(), data.validation(), generator, folder.checkpoints(), all);
-    if (checkpoint != null) {
-      trainer.resume(checkpoint);
-    }
+  }
+
+  private <T extends AutoCloseable> T owned(T resource) {
+    owned.addFirst(resource);
+    return resource;
   }
 
   /**
@@ -78,17 +136,18 @@ public final class TrainingRun implements AutoCloseable {
       List<TrainListener> listeners) {
     requireVocabulary(description, data);
     folder.begin(description, data.tokenizer());
-    return new TrainingRun(folder, description, data, backend, listeners, null);
+    return new TrainingRun(folder, description, data, backend, listeners, false);
   }
 
   /**
-   * Takes up a run from its newest whole checkpoint, or from the start if it has none.
+   * Takes up a run from its newest whole checkpoint, or from the start if it has none at all.
    *
    * @param folder the run
    * @param description what it was made from, perhaps with more steps
    * @param data the same tokens
    * @param backend device, not necessarily of the same kind
    * @param listeners hear what happens
+   * @throws InputException if there are checkpoints, but none is whole
    */
   public static TrainingRun resume(
       RunFolder folder,
@@ -97,12 +156,7 @@ public final class TrainingRun implements AutoCloseable {
       Backend backend,
       List<TrainListener> listeners) {
     requireVocabulary(description, data);
-    Checkpoints.Checkpoint checkpoint =
-        folder
-            .checkpoints()
-            .newest(sentence -> listeners.forEach(listener -> listener.warning(sentence)))
-            .orElse(null);
-    return new TrainingRun(folder, description, data, backend, listeners, checkpoint);
+    return new TrainingRun(folder, description, data, backend, listeners, true);
   }
 
   private static void requireVocabulary(RunFolder.Description description, Dataset data) {
@@ -117,8 +171,49 @@ public final class TrainingRun implements AutoCloseable {
     }
   }
 
-  private record Listeners(MetricsWriter metrics, List<String> warnings, List<TrainListener> others)
-      implements TrainListener {
+  // What only looks
+  // ---------------------------------------------------------------------------------------
+
+  /**
+   * Runs something that only looks at the run. A failure becomes a warning, said once.
+   *
+   * @param what its name, for the warning: "The sample"
+   * @param body what is run
+   */
+  public void look(String what, Runnable body) {
+    try {
+      body.run();
+    } catch (RuntimeException | OutOfMemoryError e) {
+      failed(what, e);
+    }
+  }
+
+  private void failed(String what, Throwable failure) {
+    String reason = Failures.reason(failure);
+    if (failures.add(what + reason)) {
+      warn(
+          String.format(
+              Locale.ROOT,
+              "%s failed at step %,d (%s); training is not affected.",
+              what,
+              trainer.steps(),
+              reason));
+    }
+  }
+
+  private void warn(String sentence) {
+    warnings.add(sentence);
+    for (TrainListener listener : listeners) {
+      try {
+        listener.warning(sentence);
+      } catch (RuntimeException e) {
+        // There is nowhere left to say so.
+      }
+    }
+  }
+
+  /** Tells everyone; what they throw is no reason to end a run. */
+  private final class Dispatcher implements TrainListener {
     @Override
     public void step(
         long step,
@@ -128,30 +223,77 @@ public final class TrainingRun implements AutoCloseable {
         double tokensPerSecond,
         double seconds,
         boolean skipped) {
-      metrics.step(step, loss, learningRate, gradientNorm, tokensPerSecond, seconds, skipped);
-      for (int i = 0; i < others.size(); i++) {
-        others
-            .get(i)
-            .step(step, loss, learningRate, gradientNorm, tokensPerSecond, seconds, skipped);
+      // Written out, since a step is not to allocate.
+      try {
+        metrics.step(step, loss, learningRate, gradientNorm, tokensPerSecond, seconds, skipped);
+      } catch (RuntimeException e) {
+        failed(METRICS, e);
+      }
+      for (int i = 0; i < listeners.size(); i++) {
+        try {
+          listeners
+              .get(i)
+              .step(step, loss, learningRate, gradientNorm, tokensPerSecond, seconds, skipped);
+        } catch (RuntimeException e) {
+          failed(LISTENER, e);
+        }
       }
     }
 
     @Override
-    public void validation(long step, double loss, boolean whole) {
-      metrics.validation(step, loss, whole);
-      others.forEach(listener -> listener.validation(step, loss, whole));
+    public void validation(Validation validation) {
+      look(METRICS, () -> metrics.validation(validation));
+      tell(listener -> listener.validation(validation));
+    }
+
+    @Override
+    public void validating(long done, long tokens, long available) {
+      tell(listener -> listener.validating(done, tokens, available));
+    }
+
+    @Override
+    public void saving(long step) {
+      look("Making the run's folder anew", TrainingRun.this::restoreFolder);
+      look(METRICS, metrics::force);
+      look(SAMPLES, TrainingRun.this::forceSamples);
+      tell(listener -> listener.saving(step));
     }
 
     @Override
     public void checkpoint(long step, Path path) {
-      metrics.flush();
-      others.forEach(listener -> listener.checkpoint(step, path));
+      tell(listener -> listener.checkpoint(step, path));
     }
 
     @Override
     public void warning(String sentence) {
-      warnings.add(sentence);
-      others.forEach(listener -> listener.warning(sentence));
+      warn(sentence);
+    }
+
+    private void tell(Consumer<TrainListener> what) {
+      for (TrainListener listener : List.copyOf(listeners)) {
+        look(LISTENER, () -> what.accept(listener));
+      }
+    }
+  }
+
+  /** A checkpoint is of no use without what the run is made from. */
+  private void restoreFolder() {
+    if (!folder.exists()) {
+      folder.store(description, data.tokenizer());
+      warn(
+          String.format(
+              Locale.ROOT,
+              "The run's folder %s was removed while it was trained; it is there again, with what"
+                  + " is written from now on.",
+              folder.path()));
+    }
+  }
+
+  private void forceSamples() {
+    try {
+      sampleLog.force();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 
@@ -201,38 +343,63 @@ public final class TrainingRun implements AutoCloseable {
 
   /**
    * Lets the model write, and keeps what it wrote in the run folder. It looks back as far as it is
-   * trained to.
+   * trained to. A failure is a warning.
    *
    * @param prompt how the text begins
    * @param tokens number of tokens to add
-   * @return prompt and continuation
+   * @return prompt and continuation; nothing if that failed, or the run was asked to stop meanwhile
    */
-  public String sample(String prompt, int tokens) {
+  public Optional<String> sample(String prompt, int tokens) {
+    List<String> written = new ArrayList<>();
+    look("The sample", () -> write(prompt, tokens).ifPresent(written::add));
+    return written.stream().findFirst();
+  }
+
+  private Optional<String> write(String prompt, int tokens) {
     if (sampler == null) {
       sampler = new TextGenerator(model, description.training().context(), data.tokenizer());
     }
     Tokenizer tokenizer = data.tokenizer();
+    long seed = description.training().seed() + trainer.steps();
+    boolean stopped = trainer.stopping();
     int[] ids =
         sampler.generate(
             tokenizer.encode(prompt),
             tokens,
             new TextGenerator.Sampling(0.8, 40, 1),
-            new TorchGenerator(description.training().seed() + trainer.steps()),
-            id -> true);
+            new TorchGenerator(seed),
+            id -> stopped || !trainer.stopping());
+    if (!stopped && trainer.stopping()) {
+      return Optional.empty();
+    }
     String text = tokenizer.decode(ids);
-    folder.addSample(trainer.steps(), text);
     samples.add(
         new RunReport.Sample(
-            String.format(Locale.ROOT, "step %,d, temperature 0.8, top-k 40", trainer.steps()),
+            String.format(
+                Locale.ROOT, "step %,d, temperature 0.8, top-k 40, seed %d", trainer.steps(), seed),
             prompt,
             text.startsWith(prompt) ? text.substring(prompt.length()) : text));
-    return text;
+    try {
+      sampleLog.add(trainer.steps(), text);
+    } catch (IOException e) {
+      failed(SAMPLES, e);
+    }
+    return Optional.of(text);
   }
 
   @Override
   public void close() {
-    metrics.close();
-    trainer.close();
-    tape.close();
+    for (AutoCloseable resource : owned) {
+      try {
+        resource.close();
+      } catch (Exception e) {
+        warn(String.format(Locale.ROOT, "Closing the run failed (%s).", Failures.reason(e)));
+      }
+    }
+    try {
+      lock.close();
+    } catch (IOException e) {
+      // The end of the process ends it.
+    }
   }
 }

@@ -119,7 +119,7 @@ class ResumeTest {
     GptConfig model = kind.model(runs);
     TinyRuns.Heard whole = runs.train(folder.resolve("whole"), model, kind.config(2));
     int done = 0;
-    for (int stopAt : new int[] {1, 4, 7, 10, 0}) {
+    for (int stopAt : new int[] {1, 4, 7, 8, 10, 0}) {
       Workers.setThreads(1 + stopAt % 3);
       TinyRuns.Heard part = runs.train(folder.resolve("parts"), model, kind.config(2), stopAt);
       int end = stopAt == 0 ? (int) STEPS : stopAt;
@@ -127,6 +127,8 @@ class ResumeTest {
       done = end;
     }
     assertSameEnd("whole", "parts");
+    assertEquals(
+        TinyRuns.metrics(folder.resolve("whole")), TinyRuns.metrics(folder.resolve("parts")));
     assertEquals(
         Files.readString(folder.resolve("whole/samples.txt")),
         Files.readString(folder.resolve("parts/samples.txt")));

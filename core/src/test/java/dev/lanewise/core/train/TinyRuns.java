@@ -8,6 +8,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 
 /** Runs of a model so small that a whole one takes some milliseconds, over a text of their own. */
@@ -32,8 +33,8 @@ final class TinyRuns {
     }
 
     @Override
-    public void validation(long step, double loss, boolean whole) {
-      validation = loss;
+    public void validation(Validation last) {
+      validation = last.loss();
     }
 
     @Override
@@ -105,7 +106,8 @@ final class TinyRuns {
         false,
         3,
         0,
-        0);
+        0,
+        false);
   }
 
   /**
@@ -137,7 +139,7 @@ final class TinyRuns {
               }
 
               @Override
-              public void validation(long step, double loss, boolean whole) {
+              public void validation(Validation validation) {
                 training.sample(PROMPT, SAMPLE);
               }
             });
@@ -149,5 +151,20 @@ final class TinyRuns {
 
   Heard train(Path folder, GptConfig model, TrainConfig config) {
     return train(folder, model, config, 0);
+  }
+
+  /** A run's rows without what a clock decides. */
+  static List<String> metrics(Path run) throws IOException {
+    return Files.readAllLines(run.resolve("metrics.jsonl")).stream()
+        .map(row -> row.replaceAll(",\"(tokensPerSecond|seconds)\":[^,}]*", ""))
+        .toList();
+  }
+
+  static void deleteTree(Path path) throws IOException {
+    try (var files = Files.walk(path)) {
+      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(file);
+      }
+    }
   }
 }

@@ -70,7 +70,8 @@ class TrainerTest {
         overfit,
         3,
         0,
-        0);
+        0,
+        false);
   }
 
   private static final class Losses implements TrainListener {
@@ -85,8 +86,8 @@ class TrainerTest {
     }
 
     @Override
-    public void validation(long step, double loss, boolean whole) {
-      validation = loss;
+    public void validation(Validation last) {
+      validation = last.loss();
     }
 
     @Override
@@ -140,7 +141,7 @@ class TrainerTest {
     assertEquals(whole.losses.subList(7, 12), second.losses);
     assertEquals(whole.validation, second.validation);
     // What was lost with a killed process is computed again from the checkpoint before it.
-    Checkpoints.deleteTree(folder.resolve("halves/checkpoints/step-00000012"));
+    TinyRuns.deleteTree(folder.resolve("halves/checkpoints/step-00000012"));
     Losses third = train("halves", config(12, 3e-3, false), true, 0);
     assertEquals(whole.losses.subList(8, 12), third.losses);
     List<String> rows = Files.readAllLines(folder.resolve("halves/metrics.jsonl"));

@@ -227,7 +227,8 @@ class CudaTrainingTest {
               false,
               3,
               0,
-              0);
+              0,
+              false);
       RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
       List<Double> losses = new ArrayList<>();
       TrainListener listener =
