@@ -17,7 +17,6 @@ import dev.lanewise.simd.LogSoftmax;
 import dev.lanewise.simd.Machine;
 import dev.lanewise.simd.Reduce;
 import dev.lanewise.simd.Softmax;
-import dev.lanewise.simd.Workers;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -45,7 +44,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public String description() {
-    return Machine.describe() + ", " + Workers.threads() + " threads";
+    return Machine.describe();
   }
 
   @Override

@@ -1,19 +1,25 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.PlanningBackend;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.data.TokenSequence;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
+import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.train.Evaluation;
 import dev.lanewise.core.train.RunData;
+import java.io.PrintWriter;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.OptionalInt;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -23,8 +29,18 @@ import picocli.CommandLine.Spec;
 /** Tells how well a trained model predicts a text. */
 @Command(
     name = "eval",
-    description = "Computes loss and perplexity of a trained model on a text.",
-    footer = {"Example:", "  lanewise eval --from runs/notes --data other-notes.txt"})
+    description = {
+      "Computes loss, perplexity and bits per byte of a trained model on texts, each on its own and"
+          + " all together.",
+      "The loss is the mean over tokens, in nats, of all but the first of a text; perplexity is its"
+          + " exponential. Bits per byte are the nats of all these tokens, divided by ln 2 and by"
+          + " the bytes that they stand for; the end of a text has no bytes."
+    },
+    footer = {
+      "Examples:",
+      "  lanewise eval --from runs/notes --data other-notes.txt",
+      "  lanewise eval --from runs/notes --data a.txt b.txt --stride 32"
+    })
 final class EvalCommand implements Subcommand {
   @Option(
       names = "--from",
@@ -38,50 +54,240 @@ final class EvalCommand implements Subcommand {
       required = true,
       arity = "1..*",
       paramLabel = "PATH",
-      description = "Text files, folders, archives, or one token file.")
+      description = "Text files, folders, archives or token files.")
   private List<Path> data;
+
+  @Option(
+      names = "--context",
+      paramLabel = "N",
+      description = "Tokens to look back at. Default: as many as the model was trained with.")
+  private Integer context;
+
+  @Option(
+      names = "--stride",
+      paramLabel = "N",
+      description = {
+        "Tokens from one window to the next. A window scores the tokens that none before scored, so"
+            + " each is predicted from at least context - N tokens; small strides take longer.",
+        "Default: the context, as in training."
+      })
+  private Integer stride;
 
   @Option(
       names = "--batch",
       paramLabel = "N",
-      description = "Sequences of a forward pass. Default: ${DEFAULT-VALUE}.")
-  private int batch = 8;
+      description = "Windows of a forward pass. Default: as many as in training.")
+  private Integer batch;
 
   @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
 
+  private PrintWriter out;
+  private PrintWriter err;
+
+  /**
+   * What was found of a text.
+   *
+   * @param nats sum over its tokens
+   * @param tokens number of tokens that were predicted
+   * @param bytes number of bytes that they stand for
+   */
+  private record Score(double nats, long tokens, long bytes) {
+    Score plus(Score other) {
+      return new Score(nats + other.nats, tokens + other.tokens, bytes + other.bytes);
+    }
+
+    @Override
+    public String toString() {
+      double loss = nats / tokens;
+      return String.format(
+          Locale.ROOT,
+          "loss %.4f, perplexity %.2f, %s, %,d tokens, %,d bytes",
+          loss,
+          Math.exp(loss),
+          bytes == 0
+              ? "no bytes"
+              : String.format(Locale.ROOT, "%.4f bits per byte", nats / Math.log(2) / bytes),
+          tokens,
+          bytes);
+    }
+  }
+
+  /** Progress on standard error. */
+  private static final class ErrorProgress implements AutoCloseable {
+    private final TerminalProgress progress = TerminalProgress.on(System.err);
+    private String phase = "";
+
+    void update(String what, long done, long total) {
+      if (!what.equals(phase)) {
+        progress.begin(what, 0, total);
+        phase = what;
+      }
+      progress.update(done, () -> "");
+    }
+
+    @Override
+    public void close() {
+      progress.close();
+    }
+  }
+
+  /**
+   * How texts are cut.
+   *
+   * @param batch windows of a forward pass
+   * @param context tokens of a window that something is predicted from
+   * @param stride tokens from one window to the next
+   */
+  private record Windows(int batch, int context, int stride) {}
+
   @Override
   public Integer call() {
-    if (batch < 1) {
-      throw new InputException("--batch must be at least 1, not " + batch + ".");
+    out = spec.commandLine().getOut();
+    err = spec.commandLine().getErr();
+    TrainedModel trained = TrainedModel.find(from, err::println);
+    int length = trained.context(context, err::println);
+    int step = stride == null ? length : stride;
+    if (step < 1 || step > length) {
+      throw new UsageException(
+          String.format(
+              Locale.ROOT,
+              "--stride must be from 1 to the context, which is %d, not %d.",
+              length,
+              step));
     }
-    TrainedModel trained =
-        TrainedModel.find(from, warning -> spec.commandLine().getErr().println(warning));
-    Tokenizer tokenizer = trained.tokenizer();
-    RunData source = new RunData(data, null, tokenizer.name(), 0, false, false, 0);
-    try (Dataset tokens = source.open(tokenizer, TrainCommand.cache(), Dataset.Progress.NONE);
-        Backend backend = device.open();
+    int rows = batch == null ? trained.batch() : batch;
+    if (rows < 1) {
+      throw new UsageException("--batch must be at least 1, not " + rows + ".");
+    }
+    // A window of so many tokens predicts one fewer, unless the next one begins where it ends.
+    Windows windows = new Windows(rows, step < length ? length - 1 : length, step);
+    try (Backend backend = device.open();
         Tape tape = new Tape(backend, true)) {
-      TokenSequence all = tokens.train();
+      out.printf(
+          Locale.ROOT, "Model       %s, context %d, stride %d%n", trained.name(), length, step);
+      out.flush();
       Gpt model = trained.load(tape);
-      int context = trained.context();
       tape.setRecording(false);
-      try (TokenBatches batches = TokenBatches.sequential(all, batch, context)) {
-        Shape shape = Shape.of(batch, context);
-        double loss = Evaluation.meanLoss(model, batches, tape.ids(shape), tape.ids(shape));
-        spec.commandLine()
-            .getOut()
-            .printf(
+      Score all = new Score(0, 0, 0);
+      List<Path> tooShort = new ArrayList<>();
+      for (Path path : data) {
+        if (out.checkError()) {
+          return 0; // nobody reads on
+        }
+        try (Dataset text = open(path, trained.tokenizer())) {
+          if (text.train().length() < 2) {
+            tooShort.add(path);
+            continue;
+          }
+          Score score = score(model, text, windows);
+          out.println((data.size() == 1 ? "" : path + ": ") + score);
+          out.flush();
+          all = all.plus(score);
+        }
+      }
+      if (all.tokens() == 0) {
+        throw new InputException(
+            String.format(
                 Locale.ROOT,
-                "loss %.4f, perplexity %.2f, %,d tokens, context %d (%s)%n",
-                loss,
-                Math.exp(loss),
-                all.length() - 1,
-                context,
-                trained.name());
+                "%s holds a single token, and there is nothing to predict; give more text.",
+                tooShort.getFirst()));
+      }
+      for (Path path : tooShort) {
+        err.printf(Locale.ROOT, "%s is left out: it holds a single token.%n", path);
+      }
+      if (data.size() > 1) {
+        out.println("All: " + all);
       }
     }
     return 0;
+  }
+
+  private Dataset open(Path path, Tokenizer tokenizer) {
+    List<Path> tokenFiles = Dataset.tokenFiles(path);
+    if (tokenFiles.size() > 1) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "%s holds tokens for training and for validation; name one of the files, such as %s.",
+              path,
+              tokenFiles.getLast()));
+    }
+    RunData source = new RunData(List.of(path), null, tokenizer.name(), 0, false, false, 0);
+    try (ErrorProgress progress = new ErrorProgress()) {
+      return source.open(tokenizer, TrainCommand.cache(), progress::update);
+    }
+  }
+
+  private Score score(Gpt model, Dataset text, Windows windows) {
+    TokenSequence tokens = text.train();
+    long most = (tokens.length() + windows.stride() - 1) / windows.stride();
+    int rows = (int) Math.min(windows.batch(), most);
+    Tape tape = model.tape();
+    requireFits(model, rows, windows.context());
+    int stride = Math.min(windows.stride(), windows.context());
+    try (TokenBatches batches = TokenBatches.strided(tokens, rows, windows.context(), stride);
+        ErrorProgress progress = new ErrorProgress()) {
+      Shape shape = Shape.of(rows, windows.context());
+      double loss =
+          Evaluation.meanLoss(
+              model,
+              batches,
+              tape.ids(shape),
+              tape.ids(shape),
+              (done, count) -> {
+                progress.update("evaluating", done, count);
+                return true;
+              });
+      long count = tokens.length() - 1;
+      return new Score(loss * count, count, bytes(tokens, text.tokenizer()));
+    }
+  }
+
+  /** Refuses windows that take more memory than there is, before it is taken. */
+  private static void requireFits(Gpt model, int rows, int context) {
+    long tokens = (long) rows * context;
+    Backend backend = model.tape().backend();
+    long available = backend.availableMemory();
+    long needed = Long.MAX_VALUE;
+    if (tokens <= Integer.MAX_VALUE) {
+      PlanningBackend planning = new PlanningBackend(backend);
+      try (Backend counting = planning.backend();
+          Tape tape = new Tape(counting, true)) {
+        tape.setRecording(false);
+        Gpt same = new Gpt(tape, model.config(), null);
+        long parameters = planning.peakBytes();
+        Shape shape = Shape.of(rows, context);
+        same.loss(tape.ids(shape), tape.ids(shape));
+        needed =
+            planning.peakBytes()
+                - parameters
+                + backend.ownLogitBytes((int) tokens, model.config().vocabSize(), 0);
+      }
+    }
+    if (needed > available) {
+      throw new UsageException(
+          String.format(
+              Locale.ROOT,
+              "%,d windows of %,d tokens do not fit into the memory that is free (%,d MiB); choose"
+                  + " a smaller --batch or --context.",
+              rows,
+              context,
+              available >> 20));
+    }
+  }
+
+  private static long bytes(TokenSequence tokens, Tokenizer tokenizer) {
+    OptionalInt end = tokenizer.endOfText();
+    int[] lengths = new int[tokenizer.vocabSize()];
+    for (int id = 0; id < lengths.length; id++) {
+      lengths[id] = end.isPresent() && end.getAsInt() == id ? 0 : tokenizer.bytes(id).length;
+    }
+    long sum = 0;
+    for (long i = 1; i < tokens.length(); i++) {
+      sum += lengths[tokens.get(i)];
+    }
+    return sum;
   }
 }

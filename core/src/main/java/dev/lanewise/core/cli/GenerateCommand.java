@@ -1,15 +1,25 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.TokenDecoder;
 import dev.lanewise.core.data.Tokenizer;
-import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
+import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.ByteBuffer;
+import java.nio.CharBuffer;
+import java.nio.charset.CharsetDecoder;
+import java.nio.charset.CoderResult;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -19,13 +29,18 @@ import picocli.CommandLine.Spec;
 /** Writes text with a trained model. */
 @Command(
     name = "generate",
-    description = "Continues a text with a trained model.",
+    description = {
+      "Continues a text with a trained model, until the model ends it, a stop text turns up or all"
+          + " tokens are written.",
+      "The text goes to standard output, all else to standard error."
+    },
     footer = {
       "Examples:",
       "  lanewise generate --from runs/notes --prompt \"Once upon a time\"",
       "  lanewise generate --from runs/notes --prompt \"# To do\" --max-tokens 500 --temperature"
           + " 0.7",
-      "  lanewise generate --from runs/notes --prompt \"The\" --greedy"
+      "  lanewise generate --from runs/notes --prompt \"Q: Why?\" --stop \"Q:\" --samples 3",
+      "  cat letter.txt | lanewise generate --from runs/notes --prompt-file - --greedy"
     })
 final class GenerateCommand implements Subcommand {
   @Option(
@@ -39,18 +54,39 @@ final class GenerateCommand implements Subcommand {
       names = "--prompt",
       paramLabel = "TEXT",
       description = "How the text begins. Default: a line break.")
-  private String prompt = "\n";
+  private String prompt;
+
+  @Option(
+      names = "--prompt-file",
+      paramLabel = "FILE",
+      description =
+          "File that holds how the text begins, - for standard input. It is taken as it is, with"
+              + " the line break at its end.")
+  private String promptFile;
 
   @Option(
       names = "--max-tokens",
       paramLabel = "N",
       description = "Most tokens to write. Default: ${DEFAULT-VALUE}.")
-  private int maxTokens = 200;
+  private long maxTokens = 200;
+
+  @Option(
+      names = "--stop",
+      paramLabel = "TEXT",
+      description = "End before this text; may be given several times.")
+  private List<String> stops = List.of();
+
+  @Option(
+      names = "--samples",
+      paramLabel = "N",
+      description = "Texts to write, with seeds one after the other. Default: ${DEFAULT-VALUE}.")
+  private int samples = 1;
 
   @Option(
       names = "--temperature",
       paramLabel = "T",
-      description = "What logits are divided by. Default: ${DEFAULT-VALUE}.")
+      description =
+          "What logits are divided by; 0 always chooses the likeliest. Default: ${DEFAULT-VALUE}.")
   private double temperature = 0.8;
 
   @Option(
@@ -71,55 +107,177 @@ final class GenerateCommand implements Subcommand {
   @Option(names = "--seed", paramLabel = "N", description = "Seed. Default: ${DEFAULT-VALUE}.")
   private long seed = 1337;
 
+  @Option(
+      names = "--context",
+      paramLabel = "N",
+      description = "Tokens to look back at. Default: as many as the model was trained with.")
+  private Integer context;
+
   @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
 
+  private PrintWriter out;
+  private PrintWriter err;
+
   @Override
   public Integer call() {
-    if (maxTokens < 1) {
-      throw new InputException("--max-tokens must be at least 1, not " + maxTokens + ".");
-    }
-    TextGenerator.Sampling sampling;
-    try {
-      sampling =
-          greedy
-              ? TextGenerator.Sampling.GREEDY
-              : new TextGenerator.Sampling(temperature, topK, topP);
-    } catch (IllegalArgumentException e) {
-      throw new InputException(
-          "--temperature and --top-k cannot be negative, and --top-p lies in (0, 1].", e);
-    }
-    TrainedModel trained = TrainedModel.find(from, warning -> err().println(warning));
+    out = spec.commandLine().getOut();
+    err = spec.commandLine().getErr();
+    TextGenerator.Sampling sampling = sampling();
+    checkCounts();
+    TrainedModel trained = TrainedModel.find(from, err::println);
+    int window = trained.context(context, err::println);
     Tokenizer tokenizer = trained.tokenizer();
-    int[] ids = tokenizer.encode(prompt);
+    String begin = begin(tokenizer);
+    int[] ids = tokenizer.encode(begin);
     if (ids.length == 0) {
       throw new InputException("The prompt is empty; give at least one character.");
     }
-    PrintWriter out = spec.commandLine().getOut();
+    if (ids.length > window) {
+      err.printf(
+          Locale.ROOT,
+          "The prompt has %,d tokens; the model looks back at the last %,d of them.%n",
+          ids.length,
+          window);
+    }
     try (Backend backend = device.open();
         Tape tape = new Tape(backend, true)) {
-      Gpt model = trained.load(tape);
-      TokenDecoder decoder = tokenizer.decoder();
-      out.print(prompt);
-      out.flush();
-      new TextGenerator(model, trained.context(), tokenizer)
-          .stream(
-              ids,
-              maxTokens,
-              sampling,
-              new TorchGenerator(seed),
-              id -> {
-                out.print(decoder.next(id));
-                out.flush();
-                return !out.checkError();
-              });
-      out.println(decoder.finish());
+      err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
+      err.flush();
+      TextGenerator generator = new TextGenerator(trained.load(tape), window, tokenizer);
+      for (int i = 0; i < samples && !out.checkError(); i++) {
+        if (samples > 1) {
+          out.printf(
+              Locale.ROOT,
+              "%s── sample %d of %d, seed %d ──%n",
+              i == 0 ? "" : System.lineSeparator(),
+              i + 1,
+              samples,
+              seed + i);
+        }
+        out.print(begin);
+        out.flush();
+        write(generator, ids, sampling, seed + i, tokenizer.decoder());
+      }
     }
     return 0;
   }
 
-  private PrintWriter err() {
-    return spec.commandLine().getErr();
+  private void write(
+      TextGenerator generator,
+      int[] ids,
+      TextGenerator.Sampling sampling,
+      long sampleSeed,
+      TokenDecoder decoder) {
+    StopTexts text = new StopTexts(stops);
+    generator.stream(
+        ids,
+        maxTokens,
+        sampling,
+        new TorchGenerator(sampleSeed),
+        id -> {
+          out.print(text.next(decoder.next(id)));
+          out.flush();
+          return !text.met() && !out.checkError();
+        });
+    out.print(text.next(decoder.finish()));
+    out.println(text.finish());
+  }
+
+  private TextGenerator.Sampling sampling() {
+    if (!(temperature >= 0)) {
+      throw new UsageException("--temperature must be at least 0, not " + temperature + ".");
+    }
+    if (topK < 0) {
+      throw new UsageException("--top-k must be at least 0, not " + topK + ".");
+    }
+    if (!(topP > 0 && topP <= 1)) {
+      throw new UsageException("--top-p must be above 0 and at most 1, not " + topP + ".");
+    }
+    if (!greedy && temperature > 0) {
+      return new TextGenerator.Sampling(temperature, topK, topP);
+    }
+    if (samples > 1) {
+      throw new UsageException(
+          "The likeliest tokens make the same text every time; leave out --samples, or --greedy and"
+              + " --temperature 0.");
+    }
+    List<String> idle =
+        List.of("--temperature", "--top-k", "--top-p", "--seed").stream()
+            .filter(name -> spec.commandLine().getParseResult().hasMatchedOption(name))
+            .filter(name -> greedy || !name.equals("--temperature"))
+            .toList();
+    if (!idle.isEmpty()) {
+      err.println(
+          "The likeliest token is always chosen, whatever "
+              + String.join(", ", idle)
+              + (idle.size() == 1 ? " says." : " say."));
+    }
+    return TextGenerator.Sampling.GREEDY;
+  }
+
+  private void checkCounts() {
+    if (maxTokens < 1) {
+      throw new UsageException("--max-tokens must be at least 1, not " + maxTokens + ".");
+    }
+    if (samples < 1) {
+      throw new UsageException("--samples must be at least 1, not " + samples + ".");
+    }
+    if (stops.contains("")) {
+      throw new UsageException("--stop needs a text of at least one character.");
+    }
+    if (prompt != null && promptFile != null) {
+      throw new UsageException("--prompt and --prompt-file cannot both be given.");
+    }
+  }
+
+  private String begin(Tokenizer tokenizer) {
+    if (promptFile != null) {
+      return read(promptFile);
+    }
+    if (prompt != null) {
+      return prompt;
+    }
+    try {
+      tokenizer.encode("\n");
+      return "\n";
+    } catch (InputException e) {
+      String any = tokenizer.decode(0);
+      err.printf(
+          Locale.ROOT,
+          "The vocabulary has no line break, so the text begins with '%s'; choose another"
+              + " --prompt.%n",
+          any);
+      return any;
+    }
+  }
+
+  private static String read(String file) {
+    String name = file.equals("-") ? "standard input" : file;
+    byte[] bytes;
+    try {
+      bytes = file.equals("-") ? System.in.readAllBytes() : Files.readAllBytes(Path.of(file));
+    } catch (IOException e) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT, "The prompt in %s cannot be read (%s).", name, Failures.describe(e)),
+          e);
+    }
+    ByteBuffer utf8 = ByteBuffer.wrap(bytes);
+    CharBuffer text = CharBuffer.allocate(bytes.length);
+    CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder();
+    CoderResult result = decoder.decode(utf8, text, true);
+    if (result.isError()) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The prompt in %s is not valid UTF-8 at byte %d; convert it to UTF-8 first.",
+              name,
+              utf8.position()));
+    }
+    String read = text.flip().toString();
+    // As at the start of a document.
+    return read.startsWith("\uFEFF") ? read.substring(1) : read;
   }
 }

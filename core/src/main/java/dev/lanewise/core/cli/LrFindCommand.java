@@ -33,10 +33,9 @@ import picocli.CommandLine.Spec;
 /** Looks for a good learning rate. */
 @Command(
     name = "lr-find",
-    description = {
-      "Trains one step at each of many learning rates, from small to large, draws the loss and",
-      "names the rate at which it falls fastest."
-    },
+    description =
+        "Trains one step at each of many learning rates, from small to large, draws the loss and"
+            + " names the rate at which it falls fastest.",
     footer = {
       "Examples:",
       "  lanewise lr-find",

@@ -5,6 +5,7 @@ import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import java.io.IOException;
+import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
 import java.nio.file.FileSystemException;
@@ -43,12 +44,20 @@ public final class Main {
   public static void main(String[] args) {
     List<Subcommand> commands = new ArrayList<>(commands());
     ServiceLoader.load(Subcommand.class).forEach(commands::add);
+    StandardOutput standard = StandardOutput.ofProcess();
+    System.setOut(new PrintStream(standard, true, System.out.charset()));
     PrintWriter out = new PrintWriter(System.out, true, System.out.charset());
     PrintWriter err = new PrintWriter(System.err, true, System.err.charset());
-    Interrupts.exit(run(commands, out, err, args));
+    int code = run(commands, out, err, args);
+    String fault = standard.fault();
+    if (fault != null) {
+      err.println(fault);
+    }
+    Interrupts.exit(code == ExitCode.OK && fault != null ? ExitCode.SOFTWARE : code);
   }
 
-  private static List<Subcommand> commands() {
+  /** The commands of this module. */
+  static List<Subcommand> commands() {
     return List.of(
         new TrainCommand(),
         new GenerateCommand(),
@@ -63,6 +72,7 @@ public final class Main {
       List<? extends Subcommand> commands, PrintWriter out, PrintWriter err, String... args) {
     CommandLine line = new CommandLine(new Root());
     commands.forEach(line::addSubcommand);
+    Converters.register(line);
     line.setOut(out)
         .setErr(err)
         .setColorScheme(CommandLine.Help.defaultColorScheme(colours()))

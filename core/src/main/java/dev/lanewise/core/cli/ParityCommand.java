@@ -24,8 +24,8 @@ import picocli.CommandLine.Spec;
     name = "parity",
     description = {
       "Computes every seeded number that the tutorials print, at full size, and shows it beside"
-          + " the",
-      "printed one. Exit code 1 if any differs beyond what is allowed."
+          + " the printed one.",
+      "Exit code 1 if any differs beyond what is allowed."
     },
     footer = {
       "Examples:",

@@ -23,6 +23,10 @@ public final class TokenBatches implements AutoCloseable {
   private final int context;
   private final Order order;
   private final long count;
+
+  /** Targets at the start of each window but the first that count for nothing. */
+  private final int history;
+
   private final Arena arena = Arena.ofShared();
   private final MemorySegment inputs;
   private final MemorySegment targets;
@@ -30,7 +34,13 @@ public final class TokenBatches implements AutoCloseable {
   private long tokens;
 
   private TokenBatches(TokenSequence data, int batch, int context, Order order, long count) {
+    this(data, batch, context, order, count, 0);
+  }
+
+  private TokenBatches(
+      TokenSequence data, int batch, int context, Order order, long count, int history) {
     this.data = data;
+    this.history = history;
     this.batch = batch;
     this.context = context;
     this.order = order;
@@ -90,7 +100,27 @@ public final class TokenBatches implements AutoCloseable {
    * @throws InputException if the data has fewer than two tokens
    */
   public static TokenBatches sequential(TokenSequence data, int batch, int context) {
+    return strided(data, batch, context, context);
+  }
+
+  /**
+   * Every token once as a target, but for the first, in windows that overlap: each begins a stride
+   * after the one before, and of its targets those count that no window before had. So all tokens
+   * but those of the first window are predicted from at least {@code context - stride + 1} tokens.
+   *
+   * @param data at least two tokens
+   * @param batch rows of a batch
+   * @param context tokens of a row
+   * @param stride from 1 to context; the whole context gives windows that lie end to end
+   * @return as many batches as the data needs
+   * @throws InputException if the data has fewer than two tokens
+   */
+  public static TokenBatches strided(TokenSequence data, int batch, int context, int stride) {
     checkPositive(batch, context);
+    if (stride < 1 || stride > context) {
+      throw new IllegalArgumentException(
+          "a stride lies between 1 and the context " + context + ", it is not " + stride);
+    }
     if (data.length() < 2) {
       throw new InputException(
           "The data holds "
@@ -98,10 +128,15 @@ public final class TokenBatches implements AutoCloseable {
               + (data.length() == 1 ? " token" : " tokens")
               + ", and an evaluation needs at least two; give more text.");
     }
-    long perBatch = (long) batch * context;
-    long batches = (data.length() - 2) / perBatch + 1;
+    long more = Math.max(0, data.length() - 1 - context);
+    long windows = 1 + (more + stride - 1) / stride;
     return new TokenBatches(
-        data, batch, context, (step, row) -> step * perBatch + (long) row * context, batches);
+        data,
+        batch,
+        context,
+        (step, row) -> (step * batch + row) * stride,
+        (windows + batch - 1) / batch,
+        context - stride);
   }
 
   /**
@@ -171,7 +206,11 @@ public final class TokenBatches implements AutoCloseable {
         inputs.setAtIndex(ValueLayout.JAVA_INT, to + i, 0);
         targets.setAtIndex(ValueLayout.JAVA_INT, to + i, IGNORE);
       }
-      tokens += rows;
+      int ignored = from == 0 ? 0 : Math.min(rows, history);
+      for (int i = 0; i < ignored; i++) {
+        targets.setAtIndex(ValueLayout.JAVA_INT, to + i, IGNORE);
+      }
+      tokens += rows - ignored;
     }
     next++;
   }

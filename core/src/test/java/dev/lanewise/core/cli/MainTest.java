@@ -78,7 +78,7 @@ class MainTest {
   @Test
   void wrongUsageIsTwoWithASentence() {
     assertEquals(2, run(new Probe(), "probe", "--count", "seven"));
-    assertTrue(err.toString().contains("'seven' is not an int"), err.toString());
+    assertTrue(err.toString().contains("'seven' is not a whole number"), err.toString());
     assertTrue(err.toString().contains("See lanewise probe --help."), err.toString());
     assertEquals("", out.toString());
   }

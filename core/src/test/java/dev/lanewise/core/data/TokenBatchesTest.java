@@ -169,6 +169,52 @@ class TokenBatchesTest {
     assertEquals(length - 1, seen.cardinality());
   }
 
+  /** Hugging Face's guide to perplexity, its loop over windows, held against the batches. */
+  @ParameterizedTest
+  @CsvSource({
+    "2,1,8,3",
+    "9,2,8,1",
+    "10,1,8,7",
+    "17,3,8,4",
+    "65,2,8,5",
+    "100,3,7,6",
+    "64,2,8,2",
+    "30,4,2,1"
+  })
+  void stridesAreThoseOfTheGuide(int length, int batch, int maxLength, int stride) {
+    int[] historyOf = new int[length];
+    for (int begin = 0, before = 0; before < length; begin += stride) {
+      int end = Math.min(begin + maxLength, length);
+      for (int target = Math.max(1, before); target < end; target++) {
+        historyOf[target] = target - begin;
+      }
+      before = end;
+    }
+    int context = maxLength - 1;
+    int found = 0;
+    try (TokenBatches batches =
+        TokenBatches.strided(counting(length), batch, context, Math.min(stride, context))) {
+      while (batches.hasNext()) {
+        batches.next();
+        int[] inputs = ints(batches.inputs());
+        int[] targets = ints(batches.targets());
+        long valid = 0;
+        for (int i = 0; i < targets.length; i++) {
+          if (targets[i] != TokenBatches.IGNORE) {
+            assertEquals(inputs[i] + 1, targets[i]);
+            assertEquals(historyOf[targets[i]], i % context + 1);
+            historyOf[targets[i]] = -1;
+            valid++;
+          }
+        }
+        assertEquals(valid, batches.tokens());
+        assertTrue(valid > 0);
+        found += (int) valid;
+      }
+    }
+    assertEquals(length - 1, found);
+  }
+
   @Test
   void evenlySpansTheDataTheSameWayEachTime() {
     try (TokenBatches batches = TokenBatches.evenly(counting(1000), 2, 10, 5)) {
