@@ -225,29 +225,26 @@ final class TrainOptions {
     double peak = learningRate == null ? base.learningRate() : learningRate;
     long every = evalEvery == null ? Math.max(1, count / 10) : evalEvery;
     int tokens = context == null ? config.contextLength() : context;
-    return new TrainConfig(
-        count,
-        batch == null ? base.batch() : batch,
-        tokens,
-        accumulate == null ? 1 : accumulate,
-        schedule == null ? LrSchedule.Kind.COSINE : LrSchedule.Kind.of(schedule),
-        peak,
-        minLearningRate == null ? peak / 10 : minLearningRate,
-        warmup == null ? Math.min(700, count / 20) : warmup,
-        weightDecay == null ? base.weightDecay() : weightDecay,
-        base.beta1(),
-        beta2 == null ? base.beta2() : beta2,
-        clip == null ? base.clip() : clip,
-        seed,
-        every,
-        evalBatches,
-        checkpointEvery == null ? every : checkpointEvery,
-        keep,
-        epochs,
-        overfit,
-        base.maxSkipped(),
-        0,
-        0,
-        evalAll);
+    return base.toBuilder()
+        .steps(count)
+        .batch(batch == null ? base.batch() : batch)
+        .context(tokens)
+        .accumulate(accumulate == null ? 1 : accumulate)
+        .schedule(schedule == null ? LrSchedule.Kind.COSINE : LrSchedule.Kind.of(schedule))
+        .learningRate(peak)
+        .minLearningRate(minLearningRate == null ? peak / 10 : minLearningRate)
+        .warmup(warmup == null ? Math.min(700, count / 20) : warmup)
+        .weightDecay(weightDecay == null ? base.weightDecay() : weightDecay)
+        .beta2(beta2 == null ? base.beta2() : beta2)
+        .clip(clip == null ? base.clip() : clip)
+        .seed(seed)
+        .evalEvery(every)
+        .evalBatches(evalBatches)
+        .checkpointEvery(checkpointEvery == null ? every : checkpointEvery)
+        .keepCheckpoints(keep)
+        .epochs(epochs)
+        .overfit(overfit)
+        .evalAll(evalAll)
+        .build();
   }
 }

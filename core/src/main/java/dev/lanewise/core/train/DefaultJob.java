@@ -56,30 +56,13 @@ public final class DefaultJob {
   public static TrainConfig training(GptConfig model) {
     boolean small = model.channels() <= 512;
     double peak = small ? 1e-3 : 6e-4;
-    int batch = small ? 12 : 4;
-    return new TrainConfig(
-        small ? 800 : 200,
-        batch,
-        model.contextLength(),
-        1,
-        LrSchedule.Kind.COSINE,
-        peak,
-        peak / 10,
-        50,
-        0.1,
-        0.9,
-        small ? 0.99 : 0.95,
-        1,
-        1337,
-        100,
-        20,
-        100,
-        2,
-        false,
-        false,
-        10,
-        0,
-        0,
-        false);
+    return TrainConfig.builder()
+        .steps(small ? 800 : 200)
+        .batch(small ? 12 : 4)
+        .context(model.contextLength())
+        .learningRate(peak)
+        .minLearningRate(peak / 10)
+        .beta2(small ? 0.99 : 0.95)
+        .build();
   }
 }

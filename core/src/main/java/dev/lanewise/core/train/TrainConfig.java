@@ -36,6 +36,14 @@ import java.util.Map;
  *     which order the head's gradient is summed, so another number gives other last digits
  * @param evalAll whether the last validation uses all validation tokens, instead of so many that it
  *     takes at most about a tenth of the time of training
+ * @param memoryPasses passes into which each batch that was asked for is cut to save memory; 1 if
+ *     batch and accumulate are as asked
+ * @param pretrained whether the parameters were trained before this run, so that its first loss is
+ *     not that of a model that knows nothing
+ * @param prompt how samples begin; null for what suits the data
+ * @param device device that was asked for: auto, cpu or cuda
+ * @param precision what a GPU was asked to compute in
+ * @param threads threads that were asked for; 0 for all cores
  */
 public record TrainConfig(
     long steps,
@@ -60,7 +68,13 @@ public record TrainConfig(
     int maxSkipped,
     int recomputedBlocks,
     int headRows,
-    boolean evalAll) {
+    boolean evalAll,
+    int memoryPasses,
+    boolean pretrained,
+    String prompt,
+    String device,
+    String precision,
+    int threads) {
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -77,6 +91,8 @@ public record TrainConfig(
     notNegative("checkpoint-every", checkpointEvery);
     notNegative("recomputed blocks", recomputedBlocks);
     notNegative("rows of the head", headRows);
+    positive("passes of a batch", memoryPasses);
+    notNegative("threads", threads);
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) {
       throw new UsageException(
           "AdamW's decay rates lie in [0, 1), not " + beta1 + " and " + beta2 + ".");
@@ -107,49 +123,22 @@ public record TrainConfig(
 
   /** The same run with another number of steps. */
   public TrainConfig withSteps(long count) {
-    return with(count, batch, accumulate, recomputedBlocks, headRows);
+    return toBuilder().steps(count).build();
   }
 
   /** The same run with other batches and another number of them for an update. */
   public TrainConfig withBatch(int sequences, int passes) {
-    return with(steps, sequences, passes, recomputedBlocks, headRows);
+    return toBuilder().batch(sequences).accumulate(passes).build();
   }
 
   /** The same run with another number of blocks that are computed again. */
   public TrainConfig withRecomputedBlocks(int blocks) {
-    return with(steps, batch, accumulate, blocks, headRows);
+    return toBuilder().recomputedBlocks(blocks).build();
   }
 
   /** The same run with another number of rows of logits that are held at a time. */
   public TrainConfig withHeadRows(int rows) {
-    return with(steps, batch, accumulate, recomputedBlocks, rows);
-  }
-
-  private TrainConfig with(long count, int sequences, int passes, int blocks, int logitRows) {
-    return new TrainConfig(
-        count,
-        sequences,
-        context,
-        passes,
-        schedule,
-        learningRate,
-        minLearningRate,
-        warmup,
-        weightDecay,
-        beta1,
-        beta2,
-        clip,
-        seed,
-        evalEvery,
-        evalBatches,
-        checkpointEvery,
-        keepCheckpoints,
-        epochs,
-        overfit,
-        maxSkipped,
-        blocks,
-        logitRows,
-        evalAll);
+    return toBuilder().headRows(rows).build();
   }
 
   /** Names and values, for JSON. */
@@ -178,40 +167,361 @@ public record TrainConfig(
     map.put("recomputedBlocks", recomputedBlocks);
     map.put("headRows", headRows);
     map.put("evalAll", evalAll);
+    map.put("memoryPasses", memoryPasses);
+    map.put("pretrained", pretrained);
+    if (prompt != null) {
+      map.put("prompt", prompt);
+    }
+    map.put("device", device);
+    map.put("precision", precision);
+    map.put("threads", threads);
     return map;
   }
 
   /**
-   * What {@link #toMap} wrote.
+   * What {@link #toMap} wrote. Members that an older version did not write have the values that its
+   * runs had; those that are not known are left out.
    *
    * @param map names and values
    * @param name where they come from, for the error message
    */
   public static TrainConfig fromMap(Map<String, Object> map, String name) {
     JsonFields fields = new JsonFields(map, name);
-    return new TrainConfig(
-        fields.integer("steps"),
-        fields.int32("batch"),
-        fields.int32("context"),
-        fields.int32("accumulate"),
-        LrSchedule.Kind.of(fields.text("schedule")),
-        fields.number("learningRate"),
-        fields.number("minLearningRate"),
-        fields.integer("warmup"),
-        fields.number("weightDecay"),
-        fields.number("beta1"),
-        fields.number("beta2"),
-        fields.number("clip"),
-        fields.integer("seed"),
-        fields.integer("evalEvery"),
-        fields.int32("evalBatches"),
-        fields.integer("checkpointEvery"),
-        fields.int32("keepCheckpoints"),
-        fields.flag("epochs"),
-        fields.flag("overfit"),
-        fields.int32("maxSkipped"),
-        fields.has("recomputedBlocks") ? fields.int32("recomputedBlocks") : 0,
-        fields.has("headRows") ? fields.int32("headRows") : 0,
-        fields.has("evalAll") && fields.flag("evalAll"));
+    Builder builder = new Builder();
+    builder.steps(fields.integer("steps"));
+    builder.batch(fields.int32("batch"));
+    builder.context(fields.int32("context"));
+    builder.accumulate(fields.int32("accumulate"));
+    builder.schedule(LrSchedule.Kind.of(fields.text("schedule")));
+    builder.learningRate(fields.number("learningRate"));
+    builder.minLearningRate(fields.number("minLearningRate"));
+    builder.warmup(fields.integer("warmup"));
+    builder.weightDecay(fields.number("weightDecay"));
+    builder.beta1(fields.number("beta1"));
+    builder.beta2(fields.number("beta2"));
+    builder.clip(fields.number("clip"));
+    builder.seed(fields.integer("seed"));
+    builder.evalEvery(fields.integer("evalEvery"));
+    builder.evalBatches(fields.int32("evalBatches"));
+    builder.checkpointEvery(fields.integer("checkpointEvery"));
+    builder.keepCheckpoints(fields.int32("keepCheckpoints"));
+    builder.epochs(fields.flag("epochs"));
+    builder.overfit(fields.flag("overfit"));
+    builder.maxSkipped(fields.int32("maxSkipped"));
+    if (fields.has("recomputedBlocks")) {
+      builder.recomputedBlocks(fields.int32("recomputedBlocks"));
+    }
+    if (fields.has("headRows")) {
+      builder.headRows(fields.int32("headRows"));
+    }
+    if (fields.has("evalAll")) {
+      builder.evalAll(fields.flag("evalAll"));
+    }
+    if (fields.has("memoryPasses")) {
+      builder.memoryPasses(fields.int32("memoryPasses"));
+    }
+    if (fields.has("pretrained")) {
+      builder.pretrained(fields.flag("pretrained"));
+    }
+    if (fields.has("prompt")) {
+      builder.prompt(fields.text("prompt"));
+    }
+    if (fields.has("device")) {
+      builder.device(fields.text("device"));
+    }
+    if (fields.has("precision")) {
+      builder.precision(fields.text("precision"));
+    }
+    if (fields.has("threads")) {
+      builder.threads(fields.int32("threads"));
+    }
+    return builder.build();
+  }
+
+  /** A run with the default job's values, of which those that differ are set. */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** This run, of which what differs is set. */
+  public Builder toBuilder() {
+    Builder builder = new Builder();
+    builder.steps = steps;
+    builder.batch = batch;
+    builder.context = context;
+    builder.accumulate = accumulate;
+    builder.schedule = schedule;
+    builder.learningRate = learningRate;
+    builder.minLearningRate = minLearningRate;
+    builder.warmup = warmup;
+    builder.weightDecay = weightDecay;
+    builder.beta1 = beta1;
+    builder.beta2 = beta2;
+    builder.clip = clip;
+    builder.seed = seed;
+    builder.evalEvery = evalEvery;
+    builder.evalBatches = evalBatches;
+    builder.checkpointEvery = checkpointEvery;
+    builder.keepCheckpoints = keepCheckpoints;
+    builder.epochs = epochs;
+    builder.overfit = overfit;
+    builder.maxSkipped = maxSkipped;
+    builder.recomputedBlocks = recomputedBlocks;
+    builder.headRows = headRows;
+    builder.evalAll = evalAll;
+    builder.memoryPasses = memoryPasses;
+    builder.pretrained = pretrained;
+    builder.prompt = prompt;
+    builder.device = device;
+    builder.precision = precision;
+    builder.threads = threads;
+    return builder;
+  }
+
+  /** Sets the values of a run by name. */
+  public static final class Builder {
+    private long steps = 800;
+    private int batch = 12;
+    private int context = 128;
+    private int accumulate = 1;
+    private LrSchedule.Kind schedule = LrSchedule.Kind.COSINE;
+    private double learningRate = 1e-3;
+    private double minLearningRate = 1e-4;
+    private long warmup = 50;
+    private double weightDecay = 0.1;
+    private double beta1 = 0.9;
+    private double beta2 = 0.99;
+    private double clip = 1;
+    private long seed = 1337;
+    private long evalEvery = 100;
+    private int evalBatches = 20;
+    private long checkpointEvery = 100;
+    private int keepCheckpoints = 2;
+    private boolean epochs;
+    private boolean overfit;
+    private int maxSkipped = 10;
+    private int recomputedBlocks;
+    private int headRows;
+    private boolean evalAll;
+    private int memoryPasses = 1;
+    private boolean pretrained;
+    private String prompt;
+    private String device = "auto";
+    private String precision = "bf16";
+    private int threads;
+
+    private Builder() {}
+
+    /** Updates of the parameters. */
+    public Builder steps(long value) {
+      steps = value;
+      return this;
+    }
+
+    /** Sequences of a forward pass. */
+    public Builder batch(int value) {
+      batch = value;
+      return this;
+    }
+
+    /** Tokens of a sequence. */
+    public Builder context(int value) {
+      context = value;
+      return this;
+    }
+
+    /** Forward passes for one update. */
+    public Builder accumulate(int value) {
+      accumulate = value;
+      return this;
+    }
+
+    /** Shape of the learning rate. */
+    public Builder schedule(LrSchedule.Kind value) {
+      schedule = value;
+      return this;
+    }
+
+    /** Its peak. */
+    public Builder learningRate(double value) {
+      learningRate = value;
+      return this;
+    }
+
+    /** Its end. */
+    public Builder minLearningRate(double value) {
+      minLearningRate = value;
+      return this;
+    }
+
+    /** Steps until the peak. */
+    public Builder warmup(long value) {
+      warmup = value;
+      return this;
+    }
+
+    /** Decay of parameters with two axes. */
+    public Builder weightDecay(double value) {
+      weightDecay = value;
+      return this;
+    }
+
+    /** Decay rate of AdamW's first moment. */
+    public Builder beta1(double value) {
+      beta1 = value;
+      return this;
+    }
+
+    /** Decay rate of AdamW's second moment. */
+    public Builder beta2(double value) {
+      beta2 = value;
+      return this;
+    }
+
+    /** Largest gradient norm; 0 for none. */
+    public Builder clip(double value) {
+      clip = value;
+      return this;
+    }
+
+    /** Seed of initialisation, dropout and batches. */
+    public Builder seed(long value) {
+      seed = value;
+      return this;
+    }
+
+    /** Steps between validations; 0 for only at the end. */
+    public Builder evalEvery(long value) {
+      evalEvery = value;
+      return this;
+    }
+
+    /** Batches of a validation on the way. */
+    public Builder evalBatches(int value) {
+      evalBatches = value;
+      return this;
+    }
+
+    /** Steps between checkpoints; 0 for only at the end. */
+    public Builder checkpointEvery(long value) {
+      checkpointEvery = value;
+      return this;
+    }
+
+    /** Newest checkpoints that are kept. */
+    public Builder keepCheckpoints(int value) {
+      keepCheckpoints = value;
+      return this;
+    }
+
+    /** Whether batches visit the data in shuffled epochs. */
+    public Builder epochs(boolean value) {
+      epochs = value;
+      return this;
+    }
+
+    /** Whether every step uses the first batch again. */
+    public Builder overfit(boolean value) {
+      overfit = value;
+      return this;
+    }
+
+    /** Skipped steps in a row after which training gives up. */
+    public Builder maxSkipped(int value) {
+      maxSkipped = value;
+      return this;
+    }
+
+    /** Blocks whose activations are computed again in backward. */
+    public Builder recomputedBlocks(int value) {
+      recomputedBlocks = value;
+      return this;
+    }
+
+    /** Most rows of logits held at a time; 0 for what is fastest. */
+    public Builder headRows(int value) {
+      headRows = value;
+      return this;
+    }
+
+    /** Whether the last validation uses all validation tokens. */
+    public Builder evalAll(boolean value) {
+      evalAll = value;
+      return this;
+    }
+
+    /** Passes into which each batch asked for is cut. */
+    public Builder memoryPasses(int value) {
+      memoryPasses = value;
+      return this;
+    }
+
+    /** Whether the parameters were trained before. */
+    public Builder pretrained(boolean value) {
+      pretrained = value;
+      return this;
+    }
+
+    /** How samples begin; null for what suits the data. */
+    public Builder prompt(String value) {
+      prompt = value;
+      return this;
+    }
+
+    /** Device asked for. */
+    public Builder device(String value) {
+      device = value;
+      return this;
+    }
+
+    /** What a GPU is asked to compute in. */
+    public Builder precision(String value) {
+      precision = value;
+      return this;
+    }
+
+    /** Threads asked for; 0 for all cores. */
+    public Builder threads(int value) {
+      threads = value;
+      return this;
+    }
+
+    /**
+     * The run.
+     *
+     * @throws UsageException if a value makes no sense
+     */
+    public TrainConfig build() {
+      return new TrainConfig(
+          steps,
+          batch,
+          context,
+          accumulate,
+          schedule,
+          learningRate,
+          minLearningRate,
+          warmup,
+          weightDecay,
+          beta1,
+          beta2,
+          clip,
+          seed,
+          evalEvery,
+          evalBatches,
+          checkpointEvery,
+          keepCheckpoints,
+          epochs,
+          overfit,
+          maxSkipped,
+          recomputedBlocks,
+          headRows,
+          evalAll,
+          memoryPasses,
+          pretrained,
+          prompt,
+          device,
+          precision,
+          threads);
+    }
   }
 }

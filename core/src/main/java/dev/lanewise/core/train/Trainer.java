@@ -205,7 +205,7 @@ public final class Trainer implements AutoCloseable {
     inStep = false;
     finished = false;
     listener.step(step, loss, learningRate, norm, config.tokensPerStep() / took, seconds, !finite);
-    if (step == 1) {
+    if (step == 1 && !config.pretrained()) {
       checkInitialLoss(loss);
     }
     if (skippedInARow >= config.maxSkipped()) {

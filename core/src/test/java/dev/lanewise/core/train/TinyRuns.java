@@ -84,30 +84,21 @@ final class TinyRuns {
 
   /** Validates every 2 steps and saves every 4, or as often as wanted. */
   static TrainConfig config(long steps, long evalEvery, long checkpointEvery, boolean epochs) {
-    return new TrainConfig(
-        steps,
-        3,
-        16,
-        2,
-        LrSchedule.Kind.COSINE,
-        3e-3,
-        3e-4,
-        2,
-        0.1,
-        0.9,
-        0.99,
-        1,
-        42,
-        evalEvery,
-        2,
-        checkpointEvery,
-        2,
-        epochs,
-        false,
-        3,
-        0,
-        0,
-        false);
+    return TrainConfig.builder()
+        .steps(steps)
+        .batch(3)
+        .context(16)
+        .accumulate(2)
+        .learningRate(3e-3)
+        .minLearningRate(3e-4)
+        .warmup(2)
+        .seed(42)
+        .evalEvery(evalEvery)
+        .evalBatches(2)
+        .checkpointEvery(checkpointEvery)
+        .epochs(epochs)
+        .maxSkipped(3)
+        .build();
   }
 
   /**

@@ -48,30 +48,21 @@ class TrainerTest {
   }
 
   private static TrainConfig config(long steps, double learningRate, boolean overfit) {
-    return new TrainConfig(
-        steps,
-        3,
-        16,
-        2,
-        LrSchedule.Kind.COSINE,
-        learningRate,
-        learningRate / 10,
-        2,
-        0.1,
-        0.9,
-        0.99,
-        1,
-        42,
-        4,
-        2,
-        4,
-        2,
-        false,
-        overfit,
-        3,
-        0,
-        0,
-        false);
+    return TrainConfig.builder()
+        .steps(steps)
+        .batch(3)
+        .context(16)
+        .accumulate(2)
+        .learningRate(learningRate)
+        .minLearningRate(learningRate / 10)
+        .warmup(2)
+        .seed(42)
+        .evalEvery(4)
+        .evalBatches(2)
+        .checkpointEvery(4)
+        .overfit(overfit)
+        .maxSkipped(3)
+        .build();
   }
 
   private static final class Losses implements TrainListener {

@@ -205,30 +205,18 @@ class CudaTrainingTest {
   private record Run(Path folder, Path text) {
     List<Double> go(String name, Supplier<Backend> device, long steps, boolean resume) {
       TrainConfig config =
-          new TrainConfig(
-              steps,
-              3,
-              16,
-              1,
-              LrSchedule.Kind.CONSTANT,
-              1e-2,
-              1e-3,
-              0,
-              0.1,
-              0.9,
-              0.99,
-              1,
-              42,
-              100,
-              2,
-              4,
-              2,
-              false,
-              false,
-              3,
-              0,
-              0,
-              false);
+          TrainConfig.builder()
+              .steps(steps)
+              .batch(3)
+              .context(16)
+              .schedule(LrSchedule.Kind.CONSTANT)
+              .learningRate(1e-2)
+              .warmup(0)
+              .seed(42)
+              .evalBatches(2)
+              .checkpointEvery(4)
+              .maxSkipped(3)
+              .build();
       RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
       List<Double> losses = new ArrayList<>();
       TrainListener listener =
