@@ -6,6 +6,7 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.TokenBatches;
+import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.data.TokenSequence;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
@@ -56,6 +57,19 @@ final class EvalCommand implements Subcommand {
       paramLabel = "PATH",
       description = "Text files, folders, archives or token files.")
   private List<Path> data;
+
+  @Option(
+      names = "--include",
+      paramLabel = "GLOB",
+      description =
+          "Which files of folders and archives to use, such as *.md. May be given several times.")
+  private List<String> include = List.of();
+
+  @Option(
+      names = "--exclude",
+      paramLabel = "GLOB",
+      description = "Which of these files to leave out. May be given several times.")
+  private List<String> exclude = List.of();
 
   @Option(
       names = "--context",
@@ -177,6 +191,9 @@ final class EvalCommand implements Subcommand {
           return 0; // nobody reads on
         }
         try (Dataset text = open(path, trained.tokenizer())) {
+          if (text.summary() != null && text.summary().skipped() > 0) {
+            err.println(path + ": " + text.summary().leftOut());
+          }
           if (text.train().length() < 2) {
             tooShort.add(path);
             continue;
@@ -205,16 +222,17 @@ final class EvalCommand implements Subcommand {
   }
 
   private Dataset open(Path path, Tokenizer tokenizer) {
-    List<Path> tokenFiles = Dataset.tokenFiles(path);
-    if (tokenFiles.size() > 1) {
+    TokenFiles tokenFiles = TokenFiles.of(path);
+    if (!tokenFiles.validation().isEmpty()) {
       throw new InputException(
           String.format(
               Locale.ROOT,
               "%s holds tokens for training and for validation; name one of the files, such as %s.",
               path,
-              tokenFiles.getLast()));
+              tokenFiles.validation().getFirst()));
     }
-    RunData source = new RunData(List.of(path), null, tokenizer.name(), 0, false, false, 0);
+    RunData source =
+        new RunData(List.of(path), include, exclude, tokenizer.name(), 0, false, false, 0);
     try (ErrorProgress progress = new ErrorProgress()) {
       return source.open(tokenizer, TrainCommand.cache(), progress::update);
     }

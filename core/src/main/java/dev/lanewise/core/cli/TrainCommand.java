@@ -162,6 +162,7 @@ final class TrainCommand implements Subcommand {
           data.validation() == null ? 0 : data.validation().length(),
           data.tokenizer().name(),
           data.tokenizer().vocabSize());
+      data.notes(config.context()).forEach(note -> console.println("            " + note));
       console.printf(
           Locale.ROOT,
           "Model       %d layers, %d heads, %d channels, context %d: %,d parameters%n",

@@ -4,7 +4,7 @@ import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.JsonFields;
-import dev.lanewise.core.data.Dataset;
+import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptPresets;
 import dev.lanewise.core.train.DefaultJob;
@@ -34,8 +34,15 @@ final class TrainOptions {
   @Option(
       names = "--include",
       paramLabel = "GLOB",
-      description = "Which files of folders and archives to use, such as *.md.")
-  String include;
+      description =
+          "Which files of folders and archives to use, such as *.md. May be given several times.")
+  List<String> include = List.of();
+
+  @Option(
+      names = "--exclude",
+      paramLabel = "GLOB",
+      description = "Which of these files to leave out. May be given several times.")
+  List<String> exclude = List.of();
 
   @Option(
       names = "--tokenizer",
@@ -168,23 +175,27 @@ final class TrainOptions {
 
   /** Where the tokens come from. */
   RunData runData() {
-    if (data == null && include == null && tokenizer == null) {
+    if (data == null && include.isEmpty() && exclude.isEmpty() && tokenizer == null) {
       return DefaultJob.data(validation);
     }
     if (data == null) {
       RunData job = DefaultJob.data(validation);
       return new RunData(
           job.paths(),
-          include == null ? job.include() : include,
+          include.isEmpty() ? job.include() : include,
+          exclude,
           tokenizer == null ? job.tokenizer() : tokenizer,
           validation,
           job.shuffle(),
           job.dropComments(),
           job.limit());
     }
-    boolean tokenFiles = data.size() == 1 && !Dataset.tokenFiles(data.getFirst()).isEmpty();
-    String kind = tokenizer != null ? tokenizer : tokenFiles ? "gpt2" : "bpe:1024";
-    return new RunData(data, include, kind, validation, false, false, 0);
+    boolean tokenFiles = data.size() == 1 && !TokenFiles.of(data.getFirst()).isEmpty();
+    String kind =
+        tokenizer != null
+            ? tokenizer
+            : tokenFiles ? RunData.tokenizerFor(data.getFirst()) : "bpe:1024";
+    return new RunData(data, include, exclude, kind, validation, false, false, 0);
   }
 
   /** The model, over the vocabulary of the data. */

@@ -6,9 +6,12 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystemLoopException;
 import java.nio.file.FileSystems;
+import java.nio.file.FileVisitOption;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.nio.file.PathMatcher;
 import java.nio.file.SimpleFileVisitor;
@@ -20,9 +23,12 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.Comparator;
+import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipException;
@@ -32,9 +38,11 @@ import java.util.zip.ZipFile;
  * Text documents from files, folders and zip archives, as UTF-8.
  *
  * <p>Folders are read with their subfolders, archives with all their entries, both sorted by name;
- * hidden files and folders are left out. A file that was named itself must be valid UTF-8. Among
- * the members of folders and archives, those that are empty, binary (a zero byte near the start) or
- * not UTF-8 are skipped and counted. A byte order mark at the start of a document is dropped.
+ * hidden files and folders do not count. Links are followed, and a file that is met under several
+ * names counts once, by a link's name where there is one. A file that was named itself must be
+ * valid UTF-8. Among the members of folders and archives, those that are empty, binary (a zero byte
+ * near the start) or not UTF-8 are left out as a whole, however late that shows, and {@link
+ * Summary} says so. A byte order mark at the start of a document is dropped.
  */
 public final class Corpus {
   private static final int BINARY_PROBE = 8192;
@@ -42,12 +50,20 @@ public final class Corpus {
   private static final int LARGEST_PIECE = 1 << 26;
   private static final int READER_PIECE = 1 << 17;
 
+  /** An archive's member of so many times its compressed size is no text but an attack. */
+  static final int MOST_COMPRESSION = 500;
+
+  private static final long SUSPICIOUS_SIZE = 64L << 20;
+
   private final List<Document> documents;
+  private final LeftOut leftOut;
   private final boolean dropComments;
   private final String description;
 
-  private Corpus(List<Document> documents, boolean dropComments, String description) {
+  private Corpus(
+      List<Document> documents, LeftOut leftOut, boolean dropComments, String description) {
     this.documents = documents;
+    this.leftOut = leftOut;
     this.dropComments = dropComments;
     this.description = description;
   }
@@ -84,9 +100,27 @@ public final class Corpus {
    *
    * @param documents documents with text
    * @param bytes bytes of text
-   * @param skipped members that were empty, binary or not UTF-8
+   * @param skipped members of folders and archives that were left out
+   * @param reasons why: "3 binary (first a/b.png)", one text for each kind
    */
-  public record Summary(long documents, long bytes, long skipped) {}
+  public record Summary(long documents, long bytes, long skipped, List<String> reasons) {
+    /** Keeps an unmodifiable copy. */
+    public Summary {
+      reasons = List.copyOf(reasons);
+    }
+
+    /** One line for people about what was left out; empty if nothing was. */
+    public String leftOut() {
+      return skipped == 0
+          ? ""
+          : String.format(
+              Locale.ROOT,
+              "%,d of %,d files left out: %s",
+              skipped,
+              skipped + documents,
+              String.join(", ", reasons));
+    }
+  }
 
   /**
    * Finds the documents under some paths.
@@ -112,34 +146,41 @@ public final class Corpus {
       throw new InputException("No text was given; name a file, a folder or a zip archive.");
     }
     List<Document> documents = new ArrayList<>();
+    LeftOut leftOut = new LeftOut();
     for (Path path : paths) {
       int before = documents.size();
       try {
-        find(path, documents);
+        find(path, documents, leftOut);
       } catch (IOException e) {
         throw unreadable(path.toString(), e);
       }
       if (documents.size() == before) {
-        throw new InputException(path + " holds no files.");
+        throw new InputException(
+            path
+                + " holds no files"
+                + (leftOut.count() == 0
+                    ? "."
+                    : ": " + String.join(", ", leftOut.sentences()) + "."));
       }
     }
     String names = String.join(", ", paths.stream().map(Path::toString).toList());
-    return new Corpus(documents, false, names);
+    return new Corpus(documents, leftOut, false, names);
   }
 
-  private static void find(Path path, List<Document> documents) throws IOException {
+  private static void find(Path path, List<Document> documents, LeftOut leftOut)
+      throws IOException {
     if (!Files.exists(path)) {
       throw new InputException("There is no file or folder " + path + ".");
     }
     if (Files.isDirectory(path)) {
-      findInFolder(path, documents);
+      findInFolder(path, documents, leftOut);
       return;
     }
     if (!Files.isReadable(path)) {
       throw new InputException("The file " + path + " may not be read; check its permissions.");
     }
     if (isArchive(path)) {
-      findInArchive(path, documents);
+      findInArchive(path, documents, leftOut);
       return;
     }
     long size = Files.size(path);
@@ -154,10 +195,14 @@ public final class Corpus {
     return name.endsWith(".zip") || name.endsWith(".jar");
   }
 
-  private static void findInFolder(Path folder, List<Document> documents) throws IOException {
-    List<Document> found = new ArrayList<>();
+  private static void findInFolder(Path folder, List<Document> documents, LeftOut leftOut)
+      throws IOException {
+    // By the file itself, which a link's name stands for, too.
+    Map<Object, Document> found = new HashMap<>();
     Files.walkFileTree(
         folder,
+        EnumSet.of(FileVisitOption.FOLLOW_LINKS),
+        Integer.MAX_VALUE,
         new SimpleFileVisitor<>() {
           @Override
           public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) {
@@ -167,68 +212,135 @@ public final class Corpus {
           }
 
           @Override
-          public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) {
-            if (attributes.isRegularFile() && !hidden(file)) {
-              found.add(new Document(file.toString(), attributes.size(), file, null, true));
+          public FileVisitResult visitFile(Path file, BasicFileAttributes attributes)
+              throws IOException {
+            if (hidden(file)) {
+              return FileVisitResult.CONTINUE;
+            }
+            if (!attributes.isRegularFile()) {
+              leftOut.add(
+                  attributes.isSymbolicLink() ? LeftOut.BROKEN_LINK : LeftOut.NO_FILE,
+                  file.toString());
+              return FileVisitResult.CONTINUE;
+            }
+            Document document = new Document(file.toString(), attributes.size(), file, null, true);
+            Object key = attributes.fileKey() != null ? attributes.fileKey() : file.toRealPath();
+            Document known = found.putIfAbsent(key, document);
+            if (known != null) {
+              boolean better = isLinked(file) && !isLinked(known.file);
+              leftOut.add(LeftOut.SAME_FILE, better ? known.name : document.name);
+              if (better) {
+                found.put(key, document);
+              }
             }
             return FileVisitResult.CONTINUE;
           }
+
+          @Override
+          public FileVisitResult visitFileFailed(Path file, IOException e) throws IOException {
+            if (e instanceof FileSystemLoopException) {
+              leftOut.add(LeftOut.LOOP, file.toString());
+              return FileVisitResult.CONTINUE;
+            }
+            throw e;
+          }
+
+          // Whether a name leads through a link below the folder.
+          private boolean isLinked(Path file) {
+            for (Path at = file; at != null && !at.equals(folder); at = at.getParent()) {
+              if (Files.isSymbolicLink(at)) {
+                return true;
+              }
+            }
+            return false;
+          }
         });
-    found.sort(Comparator.comparing(Document::name));
-    documents.addAll(found);
+    found.values().stream().sorted(Comparator.comparing(Document::name)).forEach(documents::add);
   }
 
   private static boolean hidden(Path path) {
     return path.getFileName() != null && path.getFileName().toString().startsWith(".");
   }
 
-  private static void findInArchive(Path archive, List<Document> documents) throws IOException {
+  private static void findInArchive(Path archive, List<Document> documents, LeftOut leftOut)
+      throws IOException {
     try (ZipFile zip = new ZipFile(archive.toFile(), StandardCharsets.UTF_8)) {
       zip.stream()
           .filter(entry -> !entry.isDirectory())
           .sorted(Comparator.comparing(ZipEntry::getName))
           .forEach(
-              entry ->
-                  documents.add(
-                      new Document(
-                          archive + "!" + entry.getName(),
-                          Math.max(0, entry.getSize()),
-                          archive,
-                          entry.getName(),
-                          true)));
+              entry -> {
+                String name = archive + "!" + entry.getName();
+                long size = Math.max(0, entry.getSize());
+                if (isUnusable(entry.getName())) {
+                  leftOut.add(LeftOut.UNNAMED, name);
+                } else if (size > SUSPICIOUS_SIZE
+                    && size / MOST_COMPRESSION > Math.max(1, entry.getCompressedSize())) {
+                  leftOut.add(LeftOut.BOMB, name);
+                } else {
+                  documents.add(new Document(name, size, archive, entry.getName(), true));
+                }
+              });
+    }
+  }
+
+  private static boolean isUnusable(String entry) {
+    try {
+      return Path.of(entry).getNameCount() == 0;
+    } catch (InvalidPathException e) {
+      return true;
     }
   }
 
   /**
    * Keeps the documents whose name matches a pattern; files that were named themselves stay.
    *
-   * @param glob a pattern as of {@link java.nio.file.FileSystem#getPathMatcher}, held against the
+   * @param globs patterns as of {@link java.nio.file.FileSystem#getPathMatcher}, held against the
    *     entry's name in an archive and the end of the path in a folder, so that {@code *.java}
    *     matches at any depth and {@code java.base/java/**} one part of an archive
    * @return the smaller corpus
-   * @throws InputException if nothing is left or the pattern is malformed
+   * @throws InputException if nothing is left or a pattern is malformed
    */
-  public Corpus include(String glob) {
-    PathMatcher whole;
-    PathMatcher anywhere;
-    try {
-      whole = FileSystems.getDefault().getPathMatcher("glob:" + glob);
-      anywhere = FileSystems.getDefault().getPathMatcher("glob:**/" + glob);
-    } catch (IllegalArgumentException e) {
-      throw new InputException("The pattern " + glob + " is malformed: " + e.getMessage(), e);
+  public Corpus include(String... globs) {
+    return matching(true, globs);
+  }
+
+  /**
+   * Drops the documents whose name matches a pattern; files that were named themselves stay.
+   *
+   * @param globs patterns as for {@link #include}
+   * @return the smaller corpus
+   * @throws InputException if nothing is left or a pattern is malformed
+   */
+  public Corpus exclude(String... globs) {
+    return matching(false, globs);
+  }
+
+  private Corpus matching(boolean wanted, String... globs) {
+    List<PathMatcher> matchers = new ArrayList<>();
+    for (String glob : globs) {
+      try {
+        matchers.add(FileSystems.getDefault().getPathMatcher("glob:" + glob));
+        matchers.add(FileSystems.getDefault().getPathMatcher("glob:**/" + glob));
+      } catch (IllegalArgumentException e) {
+        throw new InputException("The pattern " + glob + " is malformed: " + e.getMessage(), e);
+      }
     }
-    List<Document> kept =
-        documents.stream()
-            .filter(
-                document -> {
-                  Path name = Path.of(document.entry != null ? document.entry : document.name);
-                  return !document.member || whole.matches(name) || anywhere.matches(name);
-                })
-            .toList();
+    List<Document> kept = new ArrayList<>();
+    for (Document document : documents) {
+      Path name = Path.of(document.entry != null ? document.entry : document.name);
+      if (!document.member
+          || matchers.stream().anyMatch(matcher -> matcher.matches(name)) == wanted) {
+        kept.add(document);
+      }
+    }
     if (kept.isEmpty()) {
-      throw new InputException("No file in " + description + " matches " + glob + ".");
+      throw new InputException(
+          wanted
+              ? "No file in " + description + " matches " + String.join(" or ", globs) + "."
+              : "Every file in " + description + " matches " + String.join(" or ", globs) + ".");
     }
-    return new Corpus(kept, dropComments, description);
+    return new Corpus(kept, leftOut, dropComments, description);
   }
 
   /**
@@ -244,7 +356,7 @@ public final class Corpus {
     for (int i = shuffled.size() - 1; i > 0; i--) {
       Collections.swap(shuffled, i, random.nextInt(i + 1));
     }
-    return new Corpus(shuffled, dropComments, description);
+    return new Corpus(shuffled, leftOut, dropComments, description);
   }
 
   /**
@@ -263,7 +375,7 @@ public final class Corpus {
       }
       count++;
     }
-    return new Corpus(documents.subList(0, count), dropComments, description);
+    return new Corpus(documents.subList(0, count), leftOut, dropComments, description);
   }
 
   /**
@@ -272,7 +384,7 @@ public final class Corpus {
    * @return the corpus of code alone
    */
   public Corpus withoutComments() {
-    return new Corpus(documents, true, description);
+    return new Corpus(documents, leftOut, true, description);
   }
 
   /**
@@ -314,43 +426,78 @@ public final class Corpus {
   Summary read(Reader reader, long enough) {
     long count = 0;
     long bytes = 0;
-    long skipped = 0;
+    LeftOut met = new LeftOut();
+    met.addAll(leftOut);
     byte[] buffer = new byte[Math.clamp(largest() + 1, 1024, PIECE)];
     try (Archives archives = new Archives()) {
       for (Document document : documents) {
         if (bytes >= enough) {
           break;
         }
-        long read;
-        try (InputStream in = archives.open(document)) {
-          read = read(document, in, buffer, reader);
+        try {
+          String fault = document.member ? fault(document, archives, buffer) : null;
+          if (fault == null) {
+            long read;
+            try (InputStream in = archives.open(document)) {
+              read = read(document, in, buffer, reader);
+            }
+            if (read > 0) {
+              count++;
+              bytes += read;
+              continue;
+            }
+            fault = LeftOut.EMPTY;
+          }
+          met.add(fault, document.name);
         } catch (IOException e) {
           throw unreadable(document.name, e);
-        }
-        if (read == 0) {
-          skipped++;
-        } else {
-          count++;
-          bytes += read;
         }
       }
     }
     if (count == 0) {
       throw new InputException(
-          "There is no text in "
-              + description
-              + ": "
-              + (skipped == 1 ? "its one file is" : "all of its " + skipped + " files are")
-              + " empty, binary or not UTF-8.");
+          "There is no text in " + description + ": " + String.join(", ", met.sentences()) + ".");
     }
-    return new Summary(count, bytes, skipped);
+    return new Summary(count, bytes, met.count(), met.sentences());
+  }
+
+  /** Why a member is left out; null if it is text from its first byte to its last. */
+  private static String fault(Document document, Archives archives, byte[] buffer)
+      throws IOException {
+    try (InputStream in = archives.open(document)) {
+      boolean first = true;
+      int size = 0;
+      while (true) {
+        int more = in.readNBytes(buffer, size, buffer.length - size);
+        size += more;
+        boolean ended = size < buffer.length;
+        if (first) {
+          if (size == 0) {
+            return LeftOut.EMPTY;
+          }
+          if (isBinary(buffer, size)) {
+            return LeftOut.BINARY;
+          }
+        }
+        int end = ended ? size : startOfLastCharacter(buffer, size);
+        if (Utf8.firstInvalid(buffer, 0, end) >= 0) {
+          return LeftOut.NOT_UTF8;
+        }
+        if (ended) {
+          return null;
+        }
+        System.arraycopy(buffer, end, buffer, 0, size - end);
+        size -= end;
+        first = false;
+      }
+    }
   }
 
   private long largest() {
     return documents.stream().mapToLong(Document::bytes).max().orElse(0);
   }
 
-  /** Gives one document to the reader; 0 if it is skipped. */
+  /** Gives one document to the reader; 0 if nothing is left of it. */
   private long read(Document document, InputStream in, byte[] usual, Reader reader)
       throws IOException {
     byte[] buffer = usual;
@@ -374,16 +521,10 @@ public final class Corpus {
       }
       int start = 0;
       if (first) {
-        if (document.member && isBinary(buffer, size)) {
-          return 0;
-        }
         start = startsWith(buffer, size, 0xEF, 0xBB, 0xBF) ? 3 : 0;
       }
       int invalid = Utf8.firstInvalid(buffer, start, cut);
       if (invalid >= 0) {
-        if (document.member && first) {
-          return 0;
-        }
         throw new InputException(
             String.format(
                 Locale.ROOT,

@@ -31,7 +31,7 @@ import java.util.concurrent.Future;
  * reaches into the other. Close it when the batches made from it are no longer used.
  */
 public final class Dataset implements AutoCloseable {
-  private static final int FORMAT = 1;
+  private static final int FORMAT = 2;
   private static final int TASK_BYTES = 1 << 17;
   private static final int MOST_THREADS = 16;
   private static final long BPE_SAMPLE = 8L << 20;
@@ -120,67 +120,51 @@ public final class Dataset implements AutoCloseable {
   /**
    * Opens token files made elsewhere.
    *
-   * @param train a token file, or a folder that holds one whose name ends in {@code train.bin} and
-   *     may hold one that ends in {@code val.bin}, as nanoGPT and llm.c leave them
+   * @param path what {@link TokenFiles} finds token files by
    * @param tokenizer the tokenizer that made them
-   * @param validationFraction share of a single file to hold back; not used if there is a file for
+   * @param validationFraction share of the tokens to hold back; not used if there are files for
    *     validation
    * @return the data set
    * @throws InputException if a file cannot be used, or holds a token that the tokenizer lacks
    */
-  public static Dataset open(Path train, Tokenizer tokenizer, double validationFraction) {
+  public static Dataset open(Path path, Tokenizer tokenizer, double validationFraction) {
     checkFraction(validationFraction);
-    List<Path> found = tokenFiles(train);
+    TokenFiles found = TokenFiles.of(path);
     if (found.isEmpty()) {
-      throw new InputException(train + " is no token file and holds none named train.bin.");
+      throw new InputException(path + " is no token file and holds none named train.bin.");
     }
     List<TokenFile> open = new ArrayList<>();
     try {
-      for (Path file : found) {
-        open.add(TokenFile.open(file, tokenizer.vocabSize()));
+      TokenSequence train = join(found.train(), tokenizer, open);
+      if (!found.validation().isEmpty()) {
+        TokenSequence validation = join(found.validation(), tokenizer, open);
+        return new Dataset(tokenizer, train, validation, null, open);
       }
+      return split(tokenizer, train, validationFraction, null, open);
     } catch (RuntimeException e) {
       open.forEach(TokenFile::close);
       throw e;
     }
-    if (open.size() == 2) {
-      return new Dataset(tokenizer, open.get(0), open.get(1), null, open);
+  }
+
+  private static TokenSequence join(List<Path> paths, Tokenizer tokenizer, List<TokenFile> open) {
+    int before = open.size();
+    for (Path file : paths) {
+      open.add(TokenFile.open(file, tokenizer.vocabSize()));
     }
-    return split(tokenizer, open.getFirst(), validationFraction, null);
+    return TokenFiles.join(List.copyOf(open.subList(before, open.size())));
   }
 
   /**
-   * The token files that a path stands for.
+   * The tokenizer that token files made elsewhere were made with, where a file beside them tells.
    *
-   * @param path any path
-   * @return nothing; one file; or the one for training and the one for validation
-   * @throws InputException if a folder cannot be read or holds several files for training
+   * @param path what {@link TokenFiles} finds token files by
+   * @return nanoGPT's characters if there is a {@code meta.pkl}, else null
+   * @throws InputException if that file tells something else
    */
-  public static List<Path> tokenFiles(Path path) {
-    if (Files.isRegularFile(path)) {
-      return path.toString().toLowerCase(Locale.ROOT).endsWith(".bin") ? List.of(path) : List.of();
-    }
-    if (!Files.isDirectory(path)) {
-      return List.of();
-    }
-    List<Path> names;
-    try (var list = Files.list(path)) {
-      names = list.sorted().toList();
-    } catch (IOException e) {
-      throw new InputException(path + " cannot be read: " + Failures.describe(e), e);
-    }
-    List<Path> train =
-        names.stream().filter(name -> name.toString().endsWith("train.bin")).toList();
-    List<Path> validation =
-        names.stream().filter(name -> name.toString().endsWith("val.bin")).toList();
-    if (train.size() > 1 || validation.size() > 1) {
-      throw new InputException(
-          path + " holds several token files for training or validation; name one of them.");
-    }
-    if (train.isEmpty()) {
-      return List.of();
-    }
-    return validation.isEmpty() ? train : List.of(train.getFirst(), validation.getFirst());
+  public static Tokenizer tokenizerBeside(Path path) {
+    Path meta = NanoGptMeta.beside(path);
+    return Files.isRegularFile(meta) ? NanoGptMeta.read(meta) : null;
   }
 
   /** Makes the tokenizer of a corpus. */
@@ -233,7 +217,8 @@ public final class Dataset implements AutoCloseable {
     long[] done = new long[1];
     corpus.read(
         (utf8, from, to, ends) -> {
-          int end = (int) Math.min(to, from + limit - done[0]);
+          long left = limit - done[0];
+          int end = to - from <= left ? to : (int) (from + left);
           while (end > from && end < to && (utf8[end] & 0xC0) == 0x80) {
             end--;
           }
@@ -276,10 +261,11 @@ public final class Dataset implements AutoCloseable {
     meta.put("documents", summary.documents());
     meta.put("bytes", summary.bytes());
     meta.put("skipped", summary.skipped());
+    meta.put("leftOut", summary.reasons());
     meta.put("tokenizer", Json.parse(tokenizer.toJson(), "the tokenizer"));
     AtomicFile.writeText(metaFile, Json.writePretty(meta));
     TokenFile file = TokenFile.open(tokensFile, tokenizer.vocabSize());
-    return split(tokenizer, file, validationFraction, summary);
+    return split(tokenizer, file, validationFraction, summary, List.of(file));
   }
 
   private static Dataset fromCache(Path tokensFile, Path metaFile, double validationFraction) {
@@ -292,9 +278,12 @@ public final class Dataset implements AutoCloseable {
           Tokenizers.fromJson(Json.write(meta.get("tokenizer")), metaFile.toString());
       Corpus.Summary summary =
           new Corpus.Summary(
-              (Long) meta.get("documents"), (Long) meta.get("bytes"), (Long) meta.get("skipped"));
+              (Long) meta.get("documents"),
+              (Long) meta.get("bytes"),
+              (Long) meta.get("skipped"),
+              ((List<?>) meta.get("leftOut")).stream().map(String.class::cast).toList());
       TokenFile file = TokenFile.open(tokensFile, tokenizer.vocabSize());
-      return split(tokenizer, file, validationFraction, summary);
+      return split(tokenizer, file, validationFraction, summary, List.of(file));
     } catch (IOException | InputException | ClassCastException | NullPointerException e) {
       // A cache that cannot be used is made again.
       return null;
@@ -374,10 +363,14 @@ public final class Dataset implements AutoCloseable {
   }
 
   private static Dataset split(
-      Tokenizer tokenizer, TokenFile file, double validationFraction, Corpus.Summary summary) {
-    long cut = (long) (file.length() * (1 - validationFraction));
+      Tokenizer tokenizer,
+      TokenSequence tokens,
+      double validationFraction,
+      Corpus.Summary summary,
+      List<TokenFile> files) {
+    long cut = (long) (tokens.length() * (1 - validationFraction));
     return new Dataset(
-        tokenizer, file.slice(0, cut), file.slice(cut, file.length()), summary, List.of(file));
+        tokenizer, tokens.slice(0, cut), tokens.slice(cut, tokens.length()), summary, files);
   }
 
   private static void checkFraction(double fraction) {
@@ -430,6 +423,29 @@ public final class Dataset implements AutoCloseable {
    */
   public Corpus.Summary summary() {
     return summary;
+  }
+
+  /**
+   * What people should know before they train on it: files that were left out, and whether nothing
+   * can be validated.
+   *
+   * @param context tokens of a sequence
+   * @return one line each
+   */
+  public List<String> notes(int context) {
+    List<String> notes = new ArrayList<>();
+    if (summary != null && summary.skipped() > 0) {
+      notes.add(summary.leftOut());
+    }
+    if (validation.length() <= context) {
+      notes.add(
+          String.format(
+              Locale.ROOT,
+              "nothing is validated: that takes more than a context of %,d tokens; give more text,"
+                  + " a larger --validation or a shorter --context",
+              context));
+    }
+    return notes;
   }
 
   /** Closes the token files. */

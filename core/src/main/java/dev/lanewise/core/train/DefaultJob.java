@@ -26,16 +26,19 @@ public final class DefaultJob {
   public static RunData data(double validation) {
     Path jdk = Path.of(System.getProperty("java.home"), "lib", "src.zip");
     if (Files.isReadable(jdk)) {
-      return new RunData(
-          List.of(jdk), "java.base/java/**.java", "bpe:1024", validation, true, true, TEXT_BYTES);
+      return source(jdk, "java.base/java/**.java", validation);
     }
     String home = System.getProperty("lanewise.home");
     if (home == null) {
       throw new InputException(
           "This JDK came without its sources (lib/src.zip); name text to train on with --data.");
     }
+    return source(Path.of(home), "*.java", validation);
+  }
+
+  private static RunData source(Path path, String include, double validation) {
     return new RunData(
-        List.of(Path.of(home)), "*.java", "bpe:1024", validation, true, true, TEXT_BYTES);
+        List.of(path), List.of(include), List.of(), "bpe:1024", validation, true, true, TEXT_BYTES);
   }
 
   /**

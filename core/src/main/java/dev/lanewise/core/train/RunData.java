@@ -7,6 +7,7 @@ import dev.lanewise.core.data.ByteTokenizer;
 import dev.lanewise.core.data.Corpus;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.EndOfText;
+import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.data.Tokenizer;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -19,7 +20,8 @@ import java.util.stream.Collectors;
  * Where a run's tokens come from.
  *
  * @param paths text files, folders or archives; or one token file, or a folder of token files
- * @param include pattern of the files to use; null for all
+ * @param include patterns of which files of folders and archives to use; empty for all
+ * @param exclude patterns of files to leave out of these
  * @param tokenizer kind of the tokenizer
  * @param validation share of the tokens to validate on
  * @param shuffle whether documents are put in random order
@@ -28,21 +30,37 @@ import java.util.stream.Collectors;
  */
 public record RunData(
     List<Path> paths,
-    String include,
+    List<String> include,
+    List<String> exclude,
     String tokenizer,
     double validation,
     boolean shuffle,
     boolean dropComments,
     long limit) {
 
+  /** Keeps unmodifiable copies. */
+  public RunData {
+    paths = List.copyOf(paths);
+    include = List.copyOf(include);
+    exclude = List.copyOf(exclude);
+  }
+
   private static final long SHUFFLE_SEED = 20_250_916;
+
+  /** All of some paths, as they are. */
+  public static RunData of(List<Path> paths, String tokenizer, double validation) {
+    return new RunData(paths, List.of(), List.of(), tokenizer, validation, false, false, 0);
+  }
 
   /** Names and values, for JSON. */
   public Map<String, Object> toMap() {
     Map<String, Object> map = new LinkedHashMap<>();
     map.put("paths", paths.stream().map(path -> path.toAbsolutePath().toString()).toList());
-    if (include != null) {
+    if (!include.isEmpty()) {
       map.put("include", include);
+    }
+    if (!exclude.isEmpty()) {
+      map.put("exclude", exclude);
     }
     map.put("tokenizer", tokenizer);
     map.put("validation", validation);
@@ -59,12 +77,22 @@ public record RunData(
     }
     return new RunData(
         list.stream().map(path -> Path.of(path.toString())).toList(),
-        fields.has("include") ? fields.text("include") : null,
+        patterns(fields, "include"),
+        patterns(fields, "exclude"),
         fields.text("tokenizer"),
         fields.number("validation"),
         fields.flag("shuffle"),
         fields.flag("dropComments"),
         fields.integer("limit"));
+  }
+
+  /** A list of patterns, or one alone, as earlier versions wrote it. */
+  private static List<String> patterns(JsonFields fields, String name) {
+    return switch (fields.members().get(name)) {
+      case null -> List.of();
+      case List<?> list -> list.stream().map(String::valueOf).toList();
+      default -> List.of(fields.text(name));
+    };
   }
 
   /**
@@ -75,13 +103,16 @@ public record RunData(
    * @param progress hears of progress
    */
   public Dataset open(Tokenizer known, Path cache, Dataset.Progress progress) {
-    if (paths.size() == 1 && !Dataset.tokenFiles(paths.getFirst()).isEmpty()) {
+    if (paths.size() == 1 && !TokenFiles.of(paths.getFirst()).isEmpty()) {
       return Dataset.open(
           paths.getFirst(), known != null ? known : tokenizerOfTokenFiles(), validation);
     }
     Corpus corpus = Corpus.of(paths);
-    if (include != null) {
-      corpus = corpus.include(include);
+    if (!include.isEmpty()) {
+      corpus = corpus.include(include.toArray(String[]::new));
+    }
+    if (!exclude.isEmpty()) {
+      corpus = corpus.exclude(exclude.toArray(String[]::new));
     }
     if (shuffle) {
       corpus = corpus.shuffle(SHUFFLE_SEED);
@@ -106,13 +137,32 @@ public record RunData(
     return switch (tokenizer) {
       case "gpt2" -> BpeTokenizer.gpt2(EndOfText.ALLOW);
       case "bytes" -> new ByteTokenizer();
+      case "chars" -> {
+        Tokenizer beside = Dataset.tokenizerBeside(paths.getFirst());
+        if (beside == null) {
+          throw new InputException(
+              String.format(
+                  Locale.ROOT,
+                  "Which characters the tokens of %s are, only nanoGPT's meta.pkl beside them"
+                      + " tells, and there is none.",
+                  paths.getFirst()));
+        }
+        yield beside;
+      }
       default ->
           throw new InputException(
               String.format(
                   Locale.ROOT,
-                  "Token files are read with --tokenizer gpt2 or bytes; '%s' would have to be"
-                      + " learnt from text.",
+                  "Token files are read with --tokenizer gpt2, bytes or chars; '%s' would have to"
+                      + " be learnt from text.",
                   tokenizer));
     };
+  }
+
+  /**
+   * The tokenizer's kind for token files of which nothing was said: what lies beside them tells.
+   */
+  public static String tokenizerFor(Path tokenFiles) {
+    return Dataset.tokenizerBeside(tokenFiles) == null ? "gpt2" : "chars";
   }
 }

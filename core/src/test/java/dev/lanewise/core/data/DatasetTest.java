@@ -9,6 +9,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lanewise.core.base.InputException;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -16,6 +19,7 @@ import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
 import java.util.zip.ZipEntry;
@@ -111,7 +115,9 @@ class DatasetTest {
     assertEquals("ay|bee|mark|sea|", text(corpus));
     assertEquals(7, corpus.size());
     Corpus.Summary summary = corpus.read((utf8, from, to, ends) -> {});
-    assertEquals(new Corpus.Summary(4, 12, 3), summary);
+    assertEquals(4, summary.documents());
+    assertEquals(12, summary.bytes());
+    assertEquals(3, summary.skipped());
     assertEquals("sea|", text(corpus.include("*.java")));
     assertEquals("sea|", text(corpus.include("sub/**")));
     assertEquals("ay|bee|mark|", text(corpus.include("*.txt")));
@@ -263,7 +269,9 @@ class DatasetTest {
     assertEquals(
         "There is no text in "
             + folder.resolve("e")
-            + ": its one file is empty, binary or not UTF-8.",
+            + ": 1 empty ("
+            + folder.resolve("e/one.txt")
+            + ").",
         message(() -> text(Corpus.of(folder.resolve("e")))));
   }
 
@@ -296,7 +304,7 @@ class DatasetTest {
           text,
           data.tokenizer().decode(ids(data.train()))
               + data.tokenizer().decode(ids(data.validation())));
-      assertEquals(new Corpus.Summary(1, text.length(), 0), data.summary());
+      assertEquals(new Corpus.Summary(1, text.length(), 0, List.of()), data.summary());
       all = ids(data.train());
     }
     assertTrue(phases.contains("tokenizing") && phases.contains("collecting characters"));
@@ -310,7 +318,7 @@ class DatasetTest {
             (phase, done, total) -> phases.add(phase))) {
       assertTrue(phases.isEmpty());
       assertArrayEquals(all, ids(again.train()));
-      assertEquals(new Corpus.Summary(1, text.length(), 0), again.summary());
+      assertEquals(new Corpus.Summary(1, text.length(), 0, List.of()), again.summary());
     }
     file("text.txt", text.replace("question", "Question"));
     try (Dataset changed = prepare(Corpus.of(path), "chars", 0.1)) {
@@ -410,7 +418,7 @@ class DatasetTest {
     TokenFile.write(
         dir.resolve("x_train.bin"), TokenFile.Layout.NANOGPT, sink -> repeat(sink, 97, 100));
     Tokenizer bytes = new ByteTokenizer();
-    assertEquals(List.of(dir.resolve("x_train.bin")), Dataset.tokenFiles(dir));
+    assertEquals(List.of(dir.resolve("x_train.bin")), TokenFiles.of(dir).train());
     try (Dataset data = Dataset.open(dir, bytes, 0.2)) {
       assertEquals(80, data.train().length());
       assertEquals(20, data.validation().length());
@@ -424,9 +432,187 @@ class DatasetTest {
     TokenFile.write(dir.resolve("x_val.bin"), TokenFile.Layout.LLMC, sink -> repeat(sink, 256, 7));
     assertTrue(message(() -> Dataset.open(dir, bytes, 0.2)).startsWith("Token 256 at position 0"));
     assertTrue(message(() -> Dataset.open(folder, bytes, 0)).contains("no token file"));
-    assertEquals(List.of(), Dataset.tokenFiles(folder.resolve("none")));
+    assertTrue(TokenFiles.of(folder.resolve("none")).isEmpty());
     TokenFile.write(dir.resolve("y_train.bin"), TokenFile.Layout.LLMC, sink -> repeat(sink, 1, 7));
-    assertTrue(message(() -> Dataset.tokenFiles(dir)).contains("several token files"));
+    assertTrue(message(() -> TokenFiles.of(dir)).contains("several token files"));
+  }
+
+  /** What Python's pickle made of nanoGPT's dictionary for the text "hello wörld\n𝄞". */
+  private static final List<String> META =
+      List.of(
+          "80027d710028580a000000766f6361625f73697a6571014b0b580400000069746f7371"
+              + "027d7103284b0058010000000a71044b0158010000002071054b025801000000647106"
+              + "4b0358010000006571074b0458010000006871084b0558010000006c71094b06580100"
+              + "00006f710a4b07580100000072710b4b08580100000077710c4b095802000000c3b671"
+              + "0d4b0a5804000000f09d849e710e75580400000073746f69710f7d71102868044b0068"
+              + "054b0168064b0268074b0368084b0468094b05680a4b06680b4b07680c4b08680d4b09"
+              + "680e4b0a75752e",
+          "8004959c000000000000007d94288c0a766f6361625f73697a65944b0b8c0469746f73"
+              + "947d94284b008c010a944b018c0120944b028c0164944b038c0165944b048c0168944b"
+              + "058c016c944b068c016f944b078c0172944b088c0177944b098c02c3b6944b0a8c04f0"
+              + "9d849e94758c0473746f69947d942868044b0068054b0168064b0268074b0368084b04"
+              + "68094b05680a4b06680b4b07680c4b08680d4b09680e4b0a75752e");
+
+  @Test
+  void theCharactersOfNanoGptAreTakenFromItsMeta() throws IOException {
+    for (String pickle : META) {
+      Path dir = folder.resolve("nano" + pickle.length());
+      Files.createDirectories(dir);
+      TokenFile.write(
+          dir.resolve("train.bin"), TokenFile.Layout.NANOGPT, sink -> repeat(sink, 3, 100));
+      TokenFile.write(
+          dir.resolve("val.bin"), TokenFile.Layout.NANOGPT, sink -> repeat(sink, 4, 10));
+      assertEquals(null, Dataset.tokenizerBeside(dir));
+      byte[] meta = HexFormat.of().parseHex(pickle);
+      Files.write(dir.resolve("meta.pkl"), meta);
+      Tokenizer tokenizer = Dataset.tokenizerBeside(dir);
+      assertEquals("hello wörld\n𝄞", tokenizer.decode(tokenizer.encode("hello wörld\n𝄞")));
+      assertEquals(11, tokenizer.vocabSize());
+      assertEquals(2, tokenizer.encode("d")[0]);
+      try (Dataset data = Dataset.open(dir, tokenizer, 0.1)) {
+        assertEquals(10, data.validation().length());
+      }
+      for (int cut = 0; cut < meta.length; cut += 7) {
+        Files.write(dir.resolve("meta.pkl"), Arrays.copyOf(meta, cut));
+        assertTrue(message(() -> Dataset.tokenizerBeside(dir)).contains("meta.pkl"));
+      }
+      // A pickle that would call a function.
+      Files.write(
+          dir.resolve("meta.pkl"),
+          HexFormat.of()
+              .parseHex("80049516000000000000008c086275696c74696e73948c057072696e749493942e"));
+      assertTrue(message(() -> Dataset.tokenizerBeside(dir)).contains("instruction 0x93"));
+    }
+  }
+
+  @Test
+  void shardsOfLlmcAreOneSequence() throws IOException {
+    Path dir = Files.createDirectory(folder.resolve("shards"));
+    for (int i = 1; i <= 3; i++) {
+      int id = i;
+      TokenFile.write(
+          dir.resolve("text_train_00000" + i + ".bin"),
+          i == 2 ? TokenFile.Layout.LLMC_LLAMA : TokenFile.Layout.LLMC,
+          sink -> repeat(sink, 10 * id, 5 * id));
+    }
+    try (Dataset data = Dataset.open(dir, new ByteTokenizer(), 0.2)) {
+      assertEquals(24, data.train().length());
+      assertEquals(6, data.validation().length());
+    }
+    TokenFile.write(
+        dir.resolve("text_val_000000.bin"), TokenFile.Layout.LLMC, sink -> repeat(sink, 7, 4));
+    try (Dataset data = Dataset.open(dir, new ByteTokenizer(), 0.2);
+        Arena arena = Arena.ofConfined()) {
+      assertEquals(30, data.train().length());
+      assertEquals(4, data.validation().length());
+      assertEquals(20, data.train().get(14));
+      MemorySegment copied = arena.allocate(30 * 4L);
+      data.train().copy(0, 30, copied, 0);
+      for (int i = 0; i < 30; i++) {
+        assertEquals(i < 5 ? 10 : i < 15 ? 20 : 30, copied.getAtIndex(ValueLayout.JAVA_INT, i));
+      }
+      assertThrows(IndexOutOfBoundsException.class, () -> data.train().copy(29, 2, copied, 0));
+    }
+    TokenFile.write(
+        dir.resolve("other_train_000001.bin"), TokenFile.Layout.LLMC, sink -> repeat(sink, 7, 4));
+    assertTrue(message(() -> TokenFiles.of(dir)).contains("several data sets"));
+  }
+
+  @Test
+  void aByteOrderMarkAtTheStartHurtsNoTokenizer() throws IOException {
+    Path marked = file("m/a.txt", "\ufeffabcabc abc");
+    file("m/b.txt", "\ufeffcab");
+    for (String tokenizer : List.of("chars", "bytes", "bpe:257", "gpt2")) {
+      for (Path path : List.of(marked, folder.resolve("m"))) {
+        try (Dataset data = prepare(Corpus.of(path), tokenizer, 0)) {
+          assertTrue(
+              data.tokenizer().decode(ids(data.train())).startsWith("abcabc abc"), tokenizer);
+        }
+      }
+    }
+  }
+
+  @Test
+  void whatIsLeftOutIsSaid() throws IOException {
+    file("o/good.txt", "good");
+    file("o/empty.txt", "");
+    file("o/zero.bin.txt", new byte[] {'x', 0, 'y'});
+    byte[] late = new byte[(1 << 22) + 100];
+    Arrays.fill(late, (byte) 'x');
+    late[late.length - 1] = (byte) 0xE9;
+    file("o/late.txt", late);
+    Files.createSymbolicLink(folder.resolve("o/nowhere.txt"), folder.resolve("missing"));
+    Corpus corpus = Corpus.of(folder.resolve("o"));
+    assertEquals("good|", text(corpus));
+    String said = corpus.read((utf8, from, to, ends) -> {}).leftOut();
+    for (String part :
+        List.of(
+            "4 of 5 files left out", "1 empty", "1 binary", "1 not UTF-8", "links to nothing")) {
+      assertTrue(said.contains(part), said);
+    }
+    try (Dataset made = prepare(corpus, "bytes", 0);
+        Dataset cached = prepare(corpus, "bytes", 0)) {
+      assertEquals(said, made.summary().leftOut());
+      assertEquals(said, cached.summary().leftOut());
+      assertEquals(said, cached.notes(8).getFirst());
+      assertTrue(cached.notes(8).getLast().startsWith("nothing is validated"));
+    }
+    assertEquals("", Corpus.of(folder.resolve("o/good.txt")).read((u, f, t, e) -> {}).leftOut());
+  }
+
+  @Test
+  void linksAreFollowedOnceAndLoopsNoticed() throws IOException {
+    file("hub/blobs/0123", "alpha");
+    file("hub/blobs/4567", "beta");
+    Path snapshot = Files.createDirectories(folder.resolve("hub/snapshots/main"));
+    Files.createSymbolicLink(snapshot.resolve("a.txt"), Path.of("../../blobs/0123"));
+    Files.createSymbolicLink(snapshot.resolve("b.md"), Path.of("../../blobs/4567"));
+    assertEquals("alpha|beta|", text(Corpus.of(snapshot)));
+    Corpus whole = Corpus.of(folder.resolve("hub"));
+    assertEquals("alpha|beta|", text(whole));
+    assertEquals("alpha|", text(whole.include("*.txt")));
+    Path links = Files.createDirectory(folder.resolve("links"));
+    Files.createSymbolicLink(links.resolve("hub"), folder.resolve("hub"));
+    Files.createSymbolicLink(links.resolve("again"), links);
+    Corpus linked = Corpus.of(links);
+    assertEquals("alpha|beta|", text(linked));
+    assertTrue(
+        linked.read((utf8, from, to, ends) -> {}).leftOut().contains("links into themselves"));
+    Path only = Files.createDirectory(folder.resolve("only"));
+    Files.createSymbolicLink(only.resolve("self"), only);
+    assertTrue(message(() -> Corpus.of(only)).contains("links into themselves"));
+  }
+
+  @Test
+  void severalPatternsIncludeAndExclude() throws IOException {
+    file("p/a.txt", "a");
+    file("p/b.md", "b");
+    file("p/sub/c.txt", "c");
+    file("p/d.java", "d");
+    Corpus corpus = Corpus.of(folder.resolve("p"));
+    assertEquals("a|b|c|", text(corpus.include("*.txt", "*.md")));
+    assertEquals("a|b|", text(corpus.include("*.txt", "*.md").exclude("sub/**")));
+    assertEquals("b|", text(corpus.exclude("*.txt", "*.java")));
+    assertTrue(message(() -> corpus.exclude("*")).contains("Every file"));
+  }
+
+  @Test
+  void aBombInAnArchiveIsLeftOut() throws IOException {
+    Path zip = folder.resolve("bomb.zip");
+    try (ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(zip))) {
+      out.putNextEntry(new ZipEntry("zeros.txt"));
+      byte[] spaces = new byte[1 << 20];
+      Arrays.fill(spaces, (byte) ' ');
+      for (int i = 0; i < 70; i++) {
+        out.write(spaces);
+      }
+      out.putNextEntry(new ZipEntry("../../etc/text.txt"));
+      out.write("text".getBytes(StandardCharsets.UTF_8));
+      out.closeEntry();
+    }
+    Corpus corpus = Corpus.of(zip);
+    assertEquals("text|", text(corpus));
+    assertTrue(corpus.read((u, f, t, e) -> {}).leftOut().contains("500-fold (" + zip + "!zeros"));
   }
 
   private static void repeat(TokenSink sink, int id, int times) {

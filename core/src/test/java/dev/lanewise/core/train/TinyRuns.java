@@ -68,7 +68,7 @@ final class TinyRuns {
   }
 
   RunData source() {
-    return new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+    return RunData.of(List.of(text), "chars", 0.2);
   }
 
   Dataset data() {

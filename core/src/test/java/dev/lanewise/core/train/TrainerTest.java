@@ -88,7 +88,7 @@ class TrainerTest {
   }
 
   private Dataset data() {
-    RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+    RunData source = RunData.of(List.of(text), "chars", 0.2);
     return source.open(null, folder.resolve("cache"), Dataset.Progress.NONE);
   }
 
@@ -97,7 +97,7 @@ class TrainerTest {
     try (Dataset data = data();
         CpuBackend backend = new CpuBackend()) {
       GptConfig model = GptConfig.gpt2(data.tokenizer().vocabSize(), 16, 2, 2, 32).withDropout(0.1);
-      RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+      RunData source = RunData.of(List.of(text), "chars", 0.2);
       RunFolder run = new RunFolder(folder.resolve(name));
       RunFolder.Description description = new RunFolder.Description(model, config, source.toMap());
       List<TrainListener> listeners = new ArrayList<>(List.of(losses));

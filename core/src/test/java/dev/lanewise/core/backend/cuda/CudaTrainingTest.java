@@ -217,7 +217,7 @@ class CudaTrainingTest {
               .checkpointEvery(4)
               .maxSkipped(3)
               .build();
-      RunData source = new RunData(List.of(text), null, "chars", 0.2, false, false, 0);
+      RunData source = RunData.of(List.of(text), "chars", 0.2);
       List<Double> losses = new ArrayList<>();
       TrainListener listener =
           new TrainListener() {
