@@ -11,6 +11,10 @@ import java.util.List;
  */
 final class BpeTrainer {
   private static final int MIN_COUNT = 2;
+
+  /** Longer tokens are stretches of one character, and take time that grows with their square. */
+  private static final int LONGEST_TOKEN = 256;
+
   private static final long MIX = 0x9E3779B97F4A7C15L;
 
   // Distinct words, end to end: bytes as they are seen, with how often each was seen.
@@ -94,6 +98,9 @@ final class BpeTrainer {
       int left = (int) (pairs.key[pair] >>> 32);
       int right = (int) pairs.key[pair];
       int made = tokens.size();
+      if (tokens.get(left).length + tokens.get(right).length > LONGEST_TOKEN) {
+        continue;
+      }
       byte[] bytes =
           Arrays.copyOf(tokens.get(left), tokens.get(left).length + tokens.get(right).length);
       System.arraycopy(

@@ -20,7 +20,6 @@ import java.security.DigestInputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Collections;
 import java.util.Comparator;
 import java.util.EnumSet;
@@ -47,8 +46,10 @@ import java.util.zip.ZipFile;
 public final class Corpus {
   private static final int BINARY_PROBE = 8192;
   private static final int PIECE = 1 << 22;
-  private static final int LARGEST_PIECE = 1 << 26;
   private static final int READER_PIECE = 1 << 17;
+
+  /** Text without a good place to cut is cut here all the same: encoders take 40 bytes for each. */
+  private static final int LONGEST_PIECE = 1 << 18;
 
   /** An archive's member of so many times its compressed size is no text but an attack. */
   static final int MOST_COMPRESSION = 500;
@@ -89,8 +90,8 @@ public final class Corpus {
      * @param from start of the piece
      * @param to end of the piece
      * @param endsDocument whether the document ends here; a long one comes in several pieces, cut
-     *     before white space where possible, as {@link Tokenizer#encode(byte[], int, int,
-     *     TokenSink)} needs it
+     *     before white space, as {@link Tokenizer#encode(byte[], int, int, TokenSink)} needs it, or
+     *     every 256 KiB of a stretch without
      */
     void piece(byte[] utf8, int from, int to, boolean endsDocument);
   }
@@ -498,9 +499,8 @@ public final class Corpus {
   }
 
   /** Gives one document to the reader; 0 if nothing is left of it. */
-  private long read(Document document, InputStream in, byte[] usual, Reader reader)
+  private long read(Document document, InputStream in, byte[] buffer, Reader reader)
       throws IOException {
-    byte[] buffer = usual;
     long offset = 0;
     long given = 0;
     int size = 0;
@@ -510,12 +510,7 @@ public final class Corpus {
       int more = in.readNBytes(buffer, size, buffer.length - size);
       size += more;
       boolean ended = size < buffer.length;
-      // The cut waits for more text until a good place turns up or the piece gets too long.
       int cut = ended ? size : cut(buffer, 0, size);
-      if (cut == 0 && !ended && size < LARGEST_PIECE) {
-        buffer = Arrays.copyOf(buffer, size * 2);
-        continue;
-      }
       if (cut == 0 && !ended) {
         cut = startOfLastCharacter(buffer, size);
       }
@@ -560,7 +555,11 @@ public final class Corpus {
     while (to - start > READER_PIECE) {
       int cut = cut(b, start, start + READER_PIECE);
       if (cut == start) {
-        break;
+        int most = Math.min(to, start + LONGEST_PIECE);
+        cut = firstCut(b, start + READER_PIECE, most);
+        if (cut == most && most < to) {
+          cut = startOfLastCharacter(b, most);
+        }
       }
       reader.piece(b, start, cut, false);
       start = cut;
@@ -573,16 +572,30 @@ public final class Corpus {
   /** The last place where white space follows something else, both ASCII; from if there is none. */
   private static int cut(byte[] b, int from, int to) {
     for (int i = to - 1; i > from; i--) {
-      if ((b[i] == ' ' || b[i] == '\n') && b[i - 1] > ' ') {
+      if (isGood(b, i)) {
         return i;
       }
     }
     return from;
   }
 
-  private static int startOfLastCharacter(byte[] b, int size) {
-    int i = size - 1;
-    while (i > size - 4 && (b[i] & 0xC0) == 0x80) {
+  private static boolean isGood(byte[] b, int i) {
+    return (b[i] == ' ' || b[i] == '\n') && b[i - 1] > ' ';
+  }
+
+  /** The first place where white space follows something else; to if there is none. */
+  private static int firstCut(byte[] b, int from, int to) {
+    int i = from;
+    while (i < to && !isGood(b, i)) {
+      i++;
+    }
+    return i;
+  }
+
+  /** Where the last character that begins before the end begins. */
+  private static int startOfLastCharacter(byte[] b, int end) {
+    int i = end - 1;
+    while (i > end - 4 && (b[i] & 0xC0) == 0x80) {
       i--;
     }
     return i;

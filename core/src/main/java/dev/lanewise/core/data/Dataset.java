@@ -6,6 +6,7 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
@@ -294,11 +295,21 @@ public final class Dataset implements AutoCloseable {
   private static Corpus.Summary encode(
       Corpus corpus, Tokenizer tokenizer, Path target, Progress progress) {
     Corpus.Summary[] summary = new Corpus.Summary[1];
+    Path folder = target.toAbsolutePath().getParent();
     try {
-      Files.createDirectories(target.toAbsolutePath().getParent());
+      Files.createDirectories(folder);
+      if (!Files.isWritable(folder)) {
+        throw new AccessDeniedException(folder.toString());
+      }
     } catch (IOException e) {
       throw new InputException(
-          "The folder for " + target + " cannot be made: " + Failures.describe(e), e);
+          String.format(
+              Locale.ROOT,
+              "Tokens are kept in %s, which cannot be written (%s); set XDG_CACHE_HOME to another"
+                  + " folder.",
+              folder,
+              Failures.describe(e)),
+          e);
     }
     TokenFile.write(
         target,

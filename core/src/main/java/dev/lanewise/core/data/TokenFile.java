@@ -41,7 +41,8 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
     NANOGPT(2, 0, 0),
     /**
      * llm.c's for GPT-2: 256 32-bit integers, of which the first three are magic 20240520, version
-     * 1 and the number of tokens; then 16-bit unsigned ids.
+     * 1 and the number of tokens; then 16-bit unsigned ids. Of more than 2<sup>32</sup> - 1 tokens
+     * the fourth integer holds the upper half of the number, which llm.c does not read.
      */
     LLMC(2, 20240520, 1),
     /** llm.c's for Llama 3: the same header with magic 20240801, version 7; then 32-bit ids. */
@@ -149,7 +150,7 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
     if (size == 0) {
       throw new InputException("The token file " + path + " is empty.");
     }
-    byte[] header = new byte[12];
+    byte[] header = new byte[16];
     file.readFully(header, 0, (int) Math.min(header.length, size));
     int first = (int) INT.get(header, 0);
     for (Layout layout : new Layout[] {Layout.LLMC, Layout.LLMC_LLAMA}) {
@@ -175,9 +176,11 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
                   layout.magic,
                   layout.version));
         }
-        long count = Integer.toUnsignedLong((int) INT.get(header, 8));
+        long count =
+            (long) (int) INT.get(header, 12) << 32
+                | Integer.toUnsignedLong((int) INT.get(header, 8));
         long expected = HEADER_BYTES + count * layout.bytes;
-        if (size != expected) {
+        if (count < 0 || count > Long.MAX_VALUE / 8 || size != expected) {
           throw new InputException(
               String.format(
                   Locale.ROOT,
@@ -333,8 +336,7 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
    * @param layout how to lay it out
    * @param content gives the tokens
    * @return the number of tokens
-   * @throws InputException if the file cannot be written, an id does not fit the layout, or there
-   *     are more than 2<sup>31</sup> - 1 tokens for llm.c's header
+   * @throws InputException if the file cannot be written or an id does not fit the layout
    */
   public static long write(Path path, Layout layout, Content content) {
     long[] count = new long[1];
@@ -396,15 +398,11 @@ public final class TokenFile implements TokenSequence, AutoCloseable {
     long finish() throws IOException {
       flush();
       if (layout.magic != 0) {
-        if (count > Integer.MAX_VALUE) {
-          throw new InputException(
-              String.format(
-                  Locale.ROOT,
-                  "llm.c's header cannot hold %d tokens; write %s in several files.",
-                  count,
-                  path));
-        }
-        buffer.putInt(layout.magic).putInt(layout.version).putInt((int) count);
+        buffer
+            .putInt(layout.magic)
+            .putInt(layout.version)
+            .putInt((int) count)
+            .putInt((int) (count >>> 32));
         while (buffer.position() < HEADER_BYTES) {
           buffer.putInt(0);
         }

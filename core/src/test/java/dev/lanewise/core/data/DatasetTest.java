@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.base.InputException;
@@ -17,6 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
@@ -79,7 +81,7 @@ class DatasetTest {
           .append("  \n, x'll é".charAt(random.nextInt(11)));
     }
     // A stretch without a good place to cut, longer than a piece.
-    text.append("é".repeat(200_000)).append(" end of it");
+    text.append("é".repeat(100_000)).append(" end of it");
     Path path = file("long.txt", text.toString());
     byte[] whole = Files.readAllBytes(path);
     Corpus corpus = Corpus.of(path);
@@ -613,6 +615,43 @@ class DatasetTest {
     Corpus corpus = Corpus.of(zip);
     assertEquals("text|", text(corpus));
     assertTrue(corpus.read((u, f, t, e) -> {}).leftOut().contains("500-fold (" + zip + "!zeros"));
+  }
+
+  @Test
+  void unbrokenTextIsCutAndLearntInTime() throws IOException {
+    for (String character : List.of(" ", "ab", "字")) {
+      String text = character.repeat(3_000_000 / character.length());
+      Path path = file("unbroken.txt", text);
+      assertTimeoutPreemptively(
+          Duration.ofMinutes(2),
+          () -> {
+            try (Dataset data = prepare(Corpus.of(path), "bpe:300", 0)) {
+              byte[] back = new byte[data.train().length() > 0 ? text.length() * 3 : 0];
+              int size = 0;
+              for (long i = 0; i + 1 < data.train().length(); i++) {
+                byte[] token = data.tokenizer().bytes(data.train().get(i));
+                assertTrue(token.length <= 256);
+                System.arraycopy(token, 0, back, size, token.length);
+                size += token.length;
+              }
+              assertArrayEquals(text.getBytes(StandardCharsets.UTF_8), Arrays.copyOf(back, size));
+            }
+          },
+          "a vocabulary of " + character);
+      int[] longest = new int[1];
+      Corpus.of(path).read((utf8, from, to, ends) -> longest[0] = Math.max(longest[0], to - from));
+      assertTrue(longest[0] <= 1 << 18, "longest piece " + longest[0]);
+    }
+  }
+
+  @Test
+  void aCacheThatCannotBeWrittenIsNamedWithItsMend() throws IOException {
+    Path path = file("some.txt", "text");
+    Path notAFolder = file("cache-file", "x");
+    String said =
+        message(
+            () -> Dataset.prepare(Corpus.of(path), "bytes", notAFolder, 0, Dataset.Progress.NONE));
+    assertTrue(said.contains("XDG_CACHE_HOME") && said.contains("cache-file"), said);
   }
 
   private static void repeat(TokenSink sink, int id, int times) {

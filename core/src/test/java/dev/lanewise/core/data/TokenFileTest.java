@@ -216,4 +216,26 @@ class TokenFileTest {
     assertThrows(IllegalStateException.class, () -> file.get(0));
     assertFalse(Files.notExists(path));
   }
+
+  @Test
+  void moreTokensThan32BitsCountAreRead() throws IOException {
+    Path path = folder.resolve("many.bin");
+    TokenFile.write(path, TokenFile.Layout.LLMC, sink -> sink.accept(7));
+    long count = (1L << 32) + 9;
+    try (java.io.RandomAccessFile file = new java.io.RandomAccessFile(path.toFile(), "rw")) {
+      file.seek(8);
+      file.writeInt(Integer.reverseBytes((int) count));
+      file.writeInt(Integer.reverseBytes(1));
+      // Takes no room where the file system knows holes.
+      file.setLength(1024 + 2 * count);
+      file.seek(1024 + 2 * (count - 1));
+      file.writeShort(Short.reverseBytes((short) 40_000));
+    }
+    try (TokenFile file = TokenFile.open(path)) {
+      assertEquals(count, file.length());
+      assertEquals(7, file.get(0));
+      assertEquals(40_000, file.get(count - 1));
+      assertEquals(40_000, file.slice(count - 3, count).get(2));
+    }
+  }
 }
