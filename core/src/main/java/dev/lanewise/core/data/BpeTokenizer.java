@@ -11,37 +11,114 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.BitSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Supplier;
 
 /**
- * Byte-level byte-pair encoding: GPT-2's vocabulary, or one learnt from a corpus.
+ * Byte-level byte-pair encoding: GPT-2's vocabulary, one learnt from a corpus, or one read from a
+ * file of Hugging Face's or llama.cpp's.
  *
- * <p>Text is cut into words as GPT-2 cuts it; inside a word, of all neighbours that together make a
- * token, the leftmost pair with the lowest id is joined until none is left. The last id is {@code
- * <|endoftext|>}, which ends a document.
+ * <p>Tokens that are found as they stand, as {@code <|endoftext|>}, are taken out first. The rest
+ * is cut into words, by default as GPT-2 cuts it; inside a word pairs of neighbours are joined. In
+ * GPT-2's vocabulary and in learnt ones, of all neighbours that together make a token, the leftmost
+ * pair with the lowest id is joined until none is left, and the last id is {@code <|endoftext|>},
+ * which ends a document.
  */
 public final class BpeTokenizer implements Tokenizer {
-  private static final String END_OF_TEXT = "<|endoftext|>";
-  private static final byte[] END_OF_TEXT_BYTES = END_OF_TEXT.getBytes(StandardCharsets.US_ASCII);
+  /** The kind of those that were read from a file. */
+  static final String HUGGING_FACE = "huggingface";
 
+  private static final String END_OF_TEXT = "<|endoftext|>";
   private final String name;
   private final byte[][] tokens;
+  private final Supplier<BpeVocabulary> vocabulary;
   private final BytePairs pairs;
+  private final PreTokenizer words;
+  private final TextNormalizer normalizer;
+  private final AddedTokens before;
+  private final AddedTokens afterwards;
+  private final OptionalInt endOfText;
+  private final String chatTemplate;
   private final EndOfText policy;
   // Encoders remember words, so those that are free are used again until memory is collected.
   private final Queue<WeakReference<BytePairs.Encoder>> idle = new ConcurrentLinkedQueue<>();
 
-  private BpeTokenizer(String name, byte[][] tokens, BytePairs pairs, EndOfText policy) {
-    this.name = name;
-    this.tokens = tokens;
+  /** A tokenizer of a vocabulary that was read from a file. */
+  BpeTokenizer(
+      BpeVocabulary vocabulary,
+      BytePairs pairs,
+      PreTokenizer words,
+      TextNormalizer normalizer,
+      OptionalInt endOfText,
+      String chatTemplate) {
+    this.name = HUGGING_FACE;
+    this.tokens = vocabulary.tokens();
+    this.vocabulary = () -> vocabulary;
     this.pairs = pairs;
+    this.words = words;
+    this.normalizer = normalizer;
+    this.before =
+        new AddedTokens(vocabulary.added().stream().filter(t -> !t.normalized()).toList());
+    this.afterwards =
+        new AddedTokens(
+            vocabulary.added().stream()
+                .filter(AddedToken::normalized)
+                .map(token -> token.withContent(normalizer.apply(token.content())))
+                .toList());
+    this.endOfText = endOfText;
+    this.chatTemplate = chatTemplate;
+    this.policy = EndOfText.ALLOW;
+  }
+
+  /** A tokenizer as GPT-2's: ids are ranks, and the end of text comes last. */
+  private BpeTokenizer(String name, byte[][] learnt) {
+    byte[][] all = Arrays.copyOf(learnt, learnt.length + 1);
+    all[learnt.length] = END_OF_TEXT.getBytes(StandardCharsets.US_ASCII);
+    BytePairs ranked = new BytePairs(learnt);
+    List<AddedToken> added = List.of(AddedToken.special(learnt.length, END_OF_TEXT));
+    this.name = name;
+    this.tokens = all;
+    this.vocabulary = () -> ranked(all, ranked, added);
+    this.pairs = ranked;
+    this.words = PreTokenizer.GPT2;
+    this.normalizer = TextNormalizer.NONE;
+    this.before = new AddedTokens(added);
+    this.afterwards = new AddedTokens(List.of());
+    this.endOfText = OptionalInt.of(learnt.length);
+    this.chatTemplate = null;
+    this.policy = EndOfText.ALLOW;
+  }
+
+  /** The same with another policy. */
+  private BpeTokenizer(BpeTokenizer other, EndOfText policy) {
+    this.name = other.name;
+    this.tokens = other.tokens;
+    this.vocabulary = other.vocabulary;
+    this.pairs = other.pairs;
+    this.words = other.words;
+    this.normalizer = other.normalizer;
+    this.before = other.before;
+    this.afterwards = other.afterwards;
+    this.endOfText = other.endOfText;
+    this.chatTemplate = other.chatTemplate;
     this.policy = Objects.requireNonNull(policy);
+  }
+
+  private static BpeVocabulary ranked(byte[][] tokens, BytePairs pairs, List<AddedToken> added) {
+    BitSet all = new BitSet(tokens.length);
+    all.set(0, tokens.length);
+    BitSet literal = new BitSet(tokens.length);
+    literal.set(tokens.length - 1);
+    return new BpeVocabulary(
+        tokens, all, literal, pairs.lastMerges(), true, added, BpeVocabulary.gpt2Rest());
   }
 
   /**
@@ -80,21 +157,17 @@ public final class BpeTokenizer implements Tokenizer {
   }
 
   static BpeTokenizer train(BpeTrainer trainer, int vocabSize) {
-    return ofMerges(trainer.train(vocabSize - 1));
-  }
-
-  private static BpeTokenizer ofMerges(byte[][] tokens) {
-    return new BpeTokenizer("bpe", tokens, new BytePairs(tokens), EndOfText.ALLOW);
+    return new BpeTokenizer("bpe", trainer.train(vocabSize - 1));
   }
 
   /**
-   * The same vocabulary with another treatment of {@code <|endoftext|>}.
+   * The same vocabulary with another treatment of {@code <|endoftext|>} and other special tokens.
    *
-   * @param newPolicy what to make of its characters in a text
+   * @param newPolicy what to make of their characters in a text
    * @return the tokenizer
    */
   public BpeTokenizer withEndOfText(EndOfText newPolicy) {
-    return newPolicy == policy ? this : new BpeTokenizer(name, tokens, pairs, newPolicy);
+    return newPolicy == policy ? this : new BpeTokenizer(this, newPolicy);
   }
 
   @Override
@@ -104,12 +177,12 @@ public final class BpeTokenizer implements Tokenizer {
 
   @Override
   public int vocabSize() {
-    return tokens.length + 1;
+    return tokens.length;
   }
 
   @Override
   public OptionalInt endOfText() {
-    return OptionalInt.of(tokens.length);
+    return endOfText;
   }
 
   @Override
@@ -125,69 +198,100 @@ public final class BpeTokenizer implements Tokenizer {
       reference = new WeakReference<>(encoder);
     }
     try {
-      int start = from;
-      while (policy != EndOfText.AS_TEXT) {
-        int end = indexOfEndOfText(utf8, start, to);
-        if (end < 0) {
-          break;
-        }
-        if (policy == EndOfText.REFUSE) {
-          throw new InputException(
-              "The text holds "
-                  + END_OF_TEXT
-                  + " at byte "
-                  + (end - from)
-                  + ", which is refused here; remove it, or allow it as the end of a document.");
-        }
-        encodeWords(encoder, utf8, start, end, sink);
-        sink.accept(tokens.length);
-        start = end + END_OF_TEXT_BYTES.length;
-      }
-      encodeWords(encoder, utf8, start, to, sink);
+      BytePairs.Encoder free = encoder;
+      before.split(
+          utf8,
+          from,
+          to,
+          policy,
+          (b, start, end) -> normalizer.apply(b, start, end, encodeNormal(free, sink)),
+          sink);
     } finally {
       idle.add(reference);
     }
   }
 
-  private static void encodeWords(
-      BytePairs.Encoder encoder, byte[] utf8, int from, int to, TokenSink sink) {
-    for (int i = from; i < to; ) {
-      int end = Words.end(utf8, i, to);
-      encoder.encode(utf8, i, end, sink);
-      i = end;
-    }
-  }
-
-  private static int indexOfEndOfText(byte[] b, int from, int to) {
-    int length = END_OF_TEXT_BYTES.length;
-    for (int i = from; i <= to - length; i++) {
-      if (b[i] == '<' && Arrays.equals(b, i, i + length, END_OF_TEXT_BYTES, 0, length)) {
-        return i;
-      }
-    }
-    return -1;
+  private AddedTokens.Gap encodeNormal(BytePairs.Encoder encoder, TokenSink sink) {
+    return (b, from, to) ->
+        afterwards.split(
+            b,
+            from,
+            to,
+            policy,
+            (text, start, end) -> words.encode(encoder, text, start, end, sink),
+            sink);
   }
 
   @Override
   public byte[] bytes(int id) {
-    if (id < 0 || id > tokens.length) {
+    if (id < 0 || id >= tokens.length) {
       throw badId(id);
     }
-    return (id == tokens.length ? END_OF_TEXT_BYTES : tokens[id]).clone();
+    return tokens[id] == null ? new byte[0] : tokens[id].clone();
+  }
+
+  /**
+   * What this tokenizer is made from, for those who write it in another format.
+   *
+   * @return the vocabulary; of learnt ones and GPT-2's, each token longer than a byte is the merger
+   *     of two before it
+   */
+  public BpeVocabulary vocabulary() {
+    return vocabulary.get();
+  }
+
+  /**
+   * How conversations are written for models of this tokenizer.
+   *
+   * @return a template in Jinja's language, where the file had one
+   */
+  public Optional<String> chatTemplate() {
+    return Optional.ofNullable(chatTemplate);
+  }
+
+  /**
+   * This tokenizer as the object of Hugging Face's {@code tokenizer.json}.
+   *
+   * @return the object, from which Hugging Face's tokenizers make a tokenizer with the same ids
+   */
+  public Map<String, Object> toHuggingFace() {
+    return HuggingFaceTokenizer.write(vocabulary());
   }
 
   @Override
   public String toJson() {
     Map<String, Object> json = new LinkedHashMap<>();
     json.put("kind", name);
-    if (!name.equals("gpt2")) {
+    if (name.equals(HUGGING_FACE)) {
+      endOfText.ifPresent(id -> json.put("endOfText", id));
+      if (chatTemplate != null) {
+        json.put("chatTemplate", chatTemplate);
+      }
+      json.put("tokenizer", toHuggingFace());
+    } else if (!name.equals("gpt2")) {
       List<String> merges = new ArrayList<>();
-      for (int id = 256; id < tokens.length; id++) {
+      for (int id = 256; id < tokens.length - 1; id++) {
         merges.add(Base64.getEncoder().encodeToString(tokens[id]));
       }
       json.put("tokensAfterBytes", merges);
     }
     return Json.write(json);
+  }
+
+  /** Reads back what {@link #toJson} wrote for a vocabulary that was read from a file. */
+  @SuppressWarnings("unchecked")
+  static BpeTokenizer fromHuggingFaceJson(Map<String, Object> json, String source) {
+    if (!(json.get("tokenizer") instanceof Map<?, ?> tokenizer)) {
+      throw new InputException(
+          source + " describes a huggingface tokenizer without its tokenizer.");
+    }
+    return HuggingFaceTokenizer.read(
+        (Map<String, Object>) tokenizer,
+        json.get("endOfText") instanceof Long id && id == id.intValue()
+            ? OptionalInt.of(id.intValue())
+            : OptionalInt.empty(),
+        json.get("chatTemplate") instanceof String template ? template : null,
+        source);
   }
 
   /** Reads back what {@link #toJson} wrote for a learnt vocabulary. */
@@ -206,7 +310,7 @@ public final class BpeTokenizer implements Tokenizer {
         throw new InputException(source + " holds a damaged token " + (256 + i) + ".", e);
       }
     }
-    return ofMerges(tokens);
+    return new BpeTokenizer("bpe", tokens);
   }
 
   private static final class Gpt2 {
@@ -221,7 +325,7 @@ public final class BpeTokenizer implements Tokenizer {
         one.set(0, id);
         tokens[id] = encoding.decodeBytes(one);
       }
-      return new BpeTokenizer("gpt2", tokens, new BytePairs(tokens), EndOfText.ALLOW);
+      return new BpeTokenizer("gpt2", tokens);
     }
   }
 }

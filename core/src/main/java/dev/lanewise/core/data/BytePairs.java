@@ -1,14 +1,15 @@
 package dev.lanewise.core.data;
 
+import dev.lanewise.core.base.InputException;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.Locale;
 
 /**
- * Byte-pair merging over a fixed vocabulary whose ids are also the order of merging: of all
- * neighbours that together make a token, the leftmost pair with the lowest id is joined, until none
- * is left.
+ * Byte-pair merging over a fixed vocabulary: of all neighbours that may be joined, the leftmost
+ * pair of the lowest rank is, until none is left. Ranks are the ids of what a pair makes, or given.
  */
 final class BytePairs {
   private static final VarHandle LONG =
@@ -21,16 +22,76 @@ final class BytePairs {
   private final byte[][] tokens;
   private final int[] idOfByte = new int[256];
   private final int[] wordTable;
-  private final long[] pairKeys;
-  private final int[] pairIds;
+  private final boolean wholeWords;
+  private long[] pairKeys = new long[1024];
+  private int[] pairRanks = new int[1024];
+  private int pairCount;
 
-  /** Takes the bytes of each token by id; all 256 single bytes must be among them. */
+  /** What the pair of each rank makes; null where ranks are ids. */
+  private final int[] idOfRank;
+
+  /**
+   * Any two neighbours that together make a token are joined, tokens of low ids first, but a word
+   * that is a token as a whole is never taken apart.
+   *
+   * @param tokens bytes of each token by id; all 256 single bytes must be among them
+   */
   BytePairs(byte[][] tokens) {
+    this(true, null, tokens);
+    for (int b = 0; b < 256; b++) {
+      if (idOfByte[b] < 0) {
+        throw new IllegalArgumentException("the vocabulary has no token for byte " + b);
+      }
+    }
+    for (int id = 0; id < tokens.length; id++) {
+      byte[] token = tokens[id];
+      for (int cut = 1; cut < token.length; cut++) {
+        int left = find(token, 0, cut);
+        int right = left < 0 ? -1 : find(token, cut, token.length);
+        if (right >= 0) {
+          add(left, right, id);
+        }
+      }
+    }
+  }
+
+  /**
+   * Only given pairs are joined, in their order.
+   *
+   * @param tokens bytes of each token by id; null for ids that no text has
+   * @param merges ids of left and right, two for each pair
+   * @param wholeWords whether a word that is a token as a whole is never taken apart
+   * @throws IllegalArgumentException if a pair makes no token
+   */
+  BytePairs(byte[][] tokens, int[] merges, boolean wholeWords) {
+    this(wholeWords, new int[merges.length / 2], tokens);
+    byte[] joined = new byte[64];
+    for (int rank = 0; rank < idOfRank.length; rank++) {
+      byte[] left = tokens[merges[2 * rank]];
+      byte[] right = tokens[merges[2 * rank + 1]];
+      int length = left.length + right.length;
+      joined = joined.length < length ? new byte[2 * length] : joined;
+      System.arraycopy(left, 0, joined, 0, left.length);
+      System.arraycopy(right, 0, joined, left.length, right.length);
+      idOfRank[rank] = find(joined, 0, length);
+      if (idOfRank[rank] < 0) {
+        throw new IllegalArgumentException("pair " + rank + " makes no token");
+      }
+      add(merges[2 * rank], merges[2 * rank + 1], rank);
+    }
+  }
+
+  private BytePairs(boolean wholeWords, int[] idOfRank, byte[][] tokens) {
     this.tokens = tokens;
+    this.idOfRank = idOfRank;
+    this.wholeWords = wholeWords;
     Arrays.fill(idOfByte, -1);
     wordTable = new int[Integer.highestOneBit(Math.max(512, tokens.length)) * 4];
     for (int id = 0; id < tokens.length; id++) {
       byte[] token = tokens[id];
+      if (token == null) {
+        continue;
+      }
       if (token.length == 1) {
         idOfByte[token[0] & 0xFF] = id;
       }
@@ -40,46 +101,67 @@ final class BytePairs {
       }
       wordTable[slot] = id + 1;
     }
-    for (int b = 0; b < 256; b++) {
-      if (idOfByte[b] < 0) {
-        throw new IllegalArgumentException("the vocabulary has no token for byte " + b);
-      }
-    }
-    long[] keys = new long[1024];
-    int[] ids = new int[1024];
-    int count = 0;
-    for (int id = 0; id < tokens.length; id++) {
-      byte[] token = tokens[id];
-      for (int cut = 1; cut < token.length; cut++) {
-        int left = find(token, 0, cut);
-        int right = left < 0 ? -1 : find(token, cut, token.length);
-        if (right >= 0) {
-          if (++count > keys.length / 2) {
-            long[] oldKeys = keys;
-            int[] oldIds = ids;
-            keys = new long[oldKeys.length * 2];
-            ids = new int[keys.length];
-            for (int i = 0; i < oldKeys.length; i++) {
-              if (oldKeys[i] != 0) {
-                put(keys, ids, oldKeys[i], oldIds[i]);
-              }
-            }
-          }
-          put(keys, ids, key(left, right), id);
+  }
+
+  private void add(int left, int right, int rank) {
+    if (++pairCount > pairKeys.length / 2) {
+      long[] oldKeys = pairKeys;
+      int[] oldRanks = pairRanks;
+      pairKeys = new long[oldKeys.length * 2];
+      pairRanks = new int[pairKeys.length];
+      for (int i = 0; i < oldKeys.length; i++) {
+        if (oldKeys[i] != 0) {
+          put(pairKeys, pairRanks, oldKeys[i], oldRanks[i]);
         }
       }
     }
-    pairKeys = keys;
-    pairIds = ids;
+    put(pairKeys, pairRanks, key(left, right), rank);
   }
 
-  private static void put(long[] keys, int[] ids, long key, int id) {
+  /**
+   * Of a vocabulary whose ids are its ranks, the two tokens that each token is last joined from, in
+   * order of ids: what merging its bytes with tokens before it alone comes to.
+   *
+   * @return ids of left and right, two for each token longer than a byte
+   */
+  int[] lastMerges() {
+    TokenList merges = new TokenList(2 * tokens.length);
+    for (int id = 0; id < tokens.length; id++) {
+      if (tokens[id].length > 1) {
+        int[] parts = new int[tokens[id].length];
+        for (int i = 0; i < parts.length; i++) {
+          parts[i] = idOf(tokens[id][i]);
+        }
+        for (int count = parts.length; count > 2; count--) {
+          int best = -1;
+          int bestRank = id;
+          for (int i = 0; i + 1 < count; i++) {
+            int rank = rank(parts[i], parts[i + 1]);
+            if (rank < bestRank) {
+              best = i;
+              bestRank = rank;
+            }
+          }
+          if (best < 0) {
+            throw new InputException("Token " + id + " is not joined from two before it.");
+          }
+          parts[best] = bestRank;
+          System.arraycopy(parts, best + 2, parts, best + 1, count - best - 2);
+        }
+        merges.accept(parts[0]);
+        merges.accept(parts[1]);
+      }
+    }
+    return merges.toArray();
+  }
+
+  private static void put(long[] keys, int[] ranks, long key, int rank) {
     int slot = slot(key, keys.length);
     while (keys[slot] != 0 && keys[slot] != key) {
       slot = slot + 1 & keys.length - 1;
     }
     keys[slot] = key;
-    ids[slot] = id;
+    ranks[slot] = rank;
   }
 
   // One is added so that no key is 0, which marks an empty slot.
@@ -118,15 +200,33 @@ final class BytePairs {
     return -1;
   }
 
-  private int merged(int left, int right) {
+  /** The rank at which two neighbours are joined. */
+  private int rank(int left, int right) {
     long key = key(left, right);
     int slot = slot(key, pairKeys.length);
     for (; pairKeys[slot] != 0; slot = slot + 1 & pairKeys.length - 1) {
       if (pairKeys[slot] == key) {
-        return pairIds[slot];
+        return pairRanks[slot];
       }
     }
     return NONE;
+  }
+
+  /** What the pair of a rank makes. */
+  private int made(int rank) {
+    return idOfRank == null ? rank : idOfRank[rank];
+  }
+
+  private int idOf(byte b) {
+    int id = idOfByte[b & 0xFF];
+    if (id < 0) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The text holds the byte 0x%02X, for which the tokenizer has no token.",
+              b & 0xFF));
+    }
+    return id;
   }
 
   /** Working memory of one encoding thread, with the words seen lately. */
@@ -148,7 +248,7 @@ final class BytePairs {
     void encode(byte[] b, int from, int to, TokenSink sink) {
       int length = to - from;
       if (length == 1) {
-        sink.accept(idOfByte[b[from] & 0xFF]);
+        sink.accept(idOf(b[from]));
         return;
       }
       if (length > LONGEST_KEPT) {
@@ -196,7 +296,7 @@ final class BytePairs {
 
     /** Leaves the word's tokens in parts and returns their number. */
     private int merge(byte[] b, int from, int to) {
-      int whole = find(b, from, to);
+      int whole = wholeWords ? find(b, from, to) : -1;
       if (whole >= 0) {
         parts[0] = whole;
         return 1;
@@ -207,10 +307,10 @@ final class BytePairs {
         ranks = new int[count];
       }
       for (int i = 0; i < count; i++) {
-        parts[i] = idOfByte[b[from + i] & 0xFF];
+        parts[i] = idOf(b[from + i]);
       }
       for (int i = 0; i + 1 < count; i++) {
-        ranks[i] = merged(parts[i], parts[i + 1]);
+        ranks[i] = rank(parts[i], parts[i + 1]);
       }
       return count <= SCAN_LIMIT ? mergeByScan(count) : mergeByHeap(count);
     }
@@ -227,15 +327,15 @@ final class BytePairs {
         if (ranks[best] == NONE) {
           break;
         }
-        parts[best] = ranks[best];
+        parts[best] = made(ranks[best]);
         count--;
         System.arraycopy(parts, best + 2, parts, best + 1, count - best - 1);
         System.arraycopy(ranks, best + 2, ranks, best + 1, Math.max(0, count - best - 2));
         if (best + 1 < count) {
-          ranks[best] = merged(parts[best], parts[best + 1]);
+          ranks[best] = rank(parts[best], parts[best + 1]);
         }
         if (best > 0) {
-          ranks[best - 1] = merged(parts[best - 1], parts[best]);
+          ranks[best - 1] = rank(parts[best - 1], parts[best]);
         }
       }
       return count;
@@ -261,15 +361,15 @@ final class BytePairs {
           continue;
         }
         int gone = next[i];
-        parts[i] = ranks[i];
+        parts[i] = made(ranks[i]);
         ranks[gone] = NONE;
         next[i] = next[gone];
         if (next[i] < count) {
           previous[next[i]] = i;
         }
-        rank(heap, i, next[i], count);
+        queue(heap, i, next[i], count);
         if (previous[i] >= 0) {
-          rank(heap, previous[i], i, count);
+          queue(heap, previous[i], i, count);
         }
       }
       int size = 0;
@@ -279,8 +379,8 @@ final class BytePairs {
       return size;
     }
 
-    private void rank(LongHeap heap, int left, int right, int count) {
-      ranks[left] = right < count ? merged(parts[left], parts[right]) : NONE;
+    private void queue(LongHeap heap, int left, int right, int count) {
+      ranks[left] = right < count ? rank(parts[left], parts[right]) : NONE;
       if (ranks[left] != NONE) {
         heap.add((long) ranks[left] << 32 | left);
       }

@@ -44,6 +44,38 @@ public final class Tokenizers {
   }
 
   /**
+   * Opens a tokenizer, whoever made it: Hugging Face's {@code tokenizer.json} or a folder with one,
+   * a folder with {@code vocab.json} and {@code merges.txt}, a {@code .gguf} file, a run folder or
+   * its {@code tokenizer.json}. Of others than our own, byte-level BPE can be read, as of GPT-2,
+   * Llama 3, Qwen and SmolLM. Which token ends a text, and how conversations are written, is taken
+   * from the files beside it.
+   *
+   * <p>Ids are those of Hugging Face's tokenizers 0.23 without special tokens added around the text
+   * ({@code encode(text, add_special_tokens=False)}). What their regular expressions, categories
+   * and normal forms take from Unicode, here comes from the JDK, of JDK 25 that is Unicode 16.
+   *
+   * @param path file or folder
+   * @return the tokenizer, which allows special tokens in text
+   * @throws InputException if there is none, it is damaged, or of a kind that is not read; the
+   *     message names the kind
+   */
+  public static Tokenizer open(Path path) {
+    return TokenizerFiles.open(path);
+  }
+
+  /**
+   * Makes the tokenizer that a GGUF file's metadata describe.
+   *
+   * @param metadata values by key
+   * @param source where they come from, for error messages
+   * @return the tokenizer, which allows special tokens in text
+   * @throws InputException if there is none, it is damaged, or not byte-level BPE
+   */
+  public static Tokenizer fromGguf(Map<String, Object> metadata, String source) {
+    return GgufVocabulary.read(metadata, source);
+  }
+
+  /**
    * Makes a tokenizer from its JSON form.
    *
    * @param json what {@link Tokenizer#toJson} wrote
@@ -52,11 +84,15 @@ public final class Tokenizers {
    * @throws InputException if the form is damaged or its kind unknown
    */
   public static Tokenizer fromJson(String json, String source) {
-    Map<String, Object> object = Json.parseObject(json, source);
+    return fromJson(Json.parseObject(json, source), source);
+  }
+
+  static Tokenizer fromJson(Map<String, Object> object, String source) {
     return switch (String.valueOf(object.get("kind"))) {
       case "bytes" -> new ByteTokenizer();
       case "gpt2" -> BpeTokenizer.gpt2(EndOfText.ALLOW);
       case "bpe" -> BpeTokenizer.fromJson(object, source);
+      case BpeTokenizer.HUGGING_FACE -> BpeTokenizer.fromHuggingFaceJson(object, source);
       case "chars" -> {
         if (object.get("characters") instanceof String characters) {
           yield new CharTokenizer(characters);
@@ -68,7 +104,7 @@ public final class Tokenizers {
               source
                   + " describes a tokenizer of the unknown kind "
                   + object.get("kind")
-                  + "; known are bytes, chars, gpt2 and bpe.");
+                  + "; known are bytes, chars, gpt2, bpe and huggingface.");
     };
   }
 }

@@ -15,9 +15,6 @@ public final class GgufTokenizer {
   private static final int NORMAL = 1;
   private static final int CONTROL = 3;
 
-  /** The printable character that stands for each byte. */
-  private static final char[] CHARACTERS = characters();
-
   private GgufTokenizer() {}
 
   /**
@@ -38,11 +35,14 @@ public final class GgufTokenizer {
     int last = tokens.size() - 1;
     for (int i = 0; i < last; i++) {
       byte[] token = tokens.get(i);
-      texts.add(text(token, 0, token.length));
+      texts.add(ByteAlphabet.text(token));
       types.add(NORMAL);
       if (token.length > 1) {
         int split = split(token, i, ranks);
-        mergers.add(text(token, 0, split) + " " + text(token, split, token.length));
+        mergers.add(
+            ByteAlphabet.text(token, 0, split)
+                + " "
+                + ByteAlphabet.text(token, split, token.length));
       }
     }
     texts.add(new String(tokens.get(last), StandardCharsets.UTF_8));
@@ -83,23 +83,5 @@ public final class GgufTokenizer {
       System.arraycopy(ends, best + 1, ends, best, parts - best - 1);
     }
     return ends[0];
-  }
-
-  private static String text(byte[] token, int from, int to) {
-    StringBuilder text = new StringBuilder();
-    for (int i = from; i < to; i++) {
-      text.append(CHARACTERS[token[i] & 0xff]);
-    }
-    return text.toString();
-  }
-
-  private static char[] characters() {
-    char[] characters = new char[256];
-    char next = 256;
-    for (int b = 0; b < 256; b++) {
-      boolean printable = b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae;
-      characters[b] = printable ? (char) b : next++;
-    }
-    return characters;
   }
 }

@@ -351,7 +351,8 @@ class TokenizerTest {
     assertTrue(
         message(() -> Tokenizers.load(folder.resolve("none.json"))).startsWith("There is no"));
     assertEquals(
-        "t describes a tokenizer of the unknown kind words; known are bytes, chars, gpt2 and bpe.",
+        "t describes a tokenizer of the unknown kind words; known are bytes, chars, gpt2, bpe and"
+            + " huggingface.",
         message(() -> Tokenizers.fromJson("{\"kind\":\"words\"}", "t")));
     assertTrue(
         message(() -> Tokenizers.fromJson("{\"kind\":\"bpe\",\"tokensAfterBytes\":[7]}", "t"))
