@@ -48,8 +48,9 @@ final class TrainOptions {
       names = "--tokenizer",
       paramLabel = "KIND",
       description =
-          "bytes, chars, gpt2, or bpe:N, which learns N tokens from the text. Default: bpe:1024,"
-              + " or gpt2 for token files.")
+          "bytes, chars, gpt2, or bpe:N, which learns N tokens from the text; or a tokenizer.json,"
+              + " a folder with one or with vocab.json and merges.txt, or a .gguf file. Default:"
+              + " bpe:1024, or gpt2 for token files.")
   String tokenizer;
 
   @Option(

@@ -569,24 +569,41 @@ public final class Corpus {
     }
   }
 
-  /** The last place where white space follows something else, both ASCII; from if there is none. */
+  /** The last place to cut at, a good one if there is any; from if there is none. */
   private static int cut(byte[] b, int from, int to) {
+    int fair = from;
     for (int i = to - 1; i > from; i--) {
       if (isGood(b, i)) {
         return i;
       }
+      if (fair == from && isFair(b, i)) {
+        fair = i;
+      }
     }
-    return from;
+    return fair;
   }
 
+  /**
+   * Whether no tokenizer's word lies across a place: many take the line feeds behind punctuation
+   * with it.
+   */
   private static boolean isGood(byte[] b, int i) {
+    return b[i] == ' ' && b[i - 1] > ' ' || b[i] == '\n' && isLetterOrDigit(b[i - 1]);
+  }
+
+  private static boolean isLetterOrDigit(byte b) {
+    return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z';
+  }
+
+  /** Whether white space follows something else, both ASCII: good for GPT-2's words. */
+  private static boolean isFair(byte[] b, int i) {
     return (b[i] == ' ' || b[i] == '\n') && b[i - 1] > ' ';
   }
 
   /** The first place where white space follows something else; to if there is none. */
   private static int firstCut(byte[] b, int from, int to) {
     int i = from;
-    while (i < to && !isGood(b, i)) {
+    while (i < to && !isFair(b, i)) {
       i++;
     }
     return i;

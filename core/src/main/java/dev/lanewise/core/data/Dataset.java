@@ -186,7 +186,10 @@ public final class Dataset implements AutoCloseable {
       default -> {
         if (!name.startsWith("bpe:")) {
           throw new InputException(
-              "There is no tokenizer " + name + "; choose bytes, chars, gpt2, or bpe:1024.");
+              "There is no tokenizer "
+                  + name
+                  + "; choose bytes, chars, gpt2, or bpe:1024, or name a tokenizer.json, a folder"
+                  + " with one, or a .gguf file.");
         }
         int size;
         try {
@@ -313,7 +316,7 @@ public final class Dataset implements AutoCloseable {
     }
     TokenFile.write(
         target,
-        TokenFile.Layout.LLMC,
+        tokenizer.vocabSize() > 1 << 16 ? TokenFile.Layout.LLMC_LLAMA : TokenFile.Layout.LLMC,
         sink -> summary[0] = encode(corpus, tokenizer, sink, progress));
     return summary[0];
   }

@@ -31,7 +31,8 @@ public interface Tokenizer {
    * Encodes text that is held as UTF-8.
    *
    * <p>A long text may be given in pieces. The tokens are the same as for the whole if every piece
-   * but the first starts at white space that follows something else.
+   * but the first starts at a space that follows something else, or at a line feed that follows a
+   * letter or digit; of GPT-2's words, at any white space that follows something else.
    *
    * @param utf8 valid UTF-8
    * @param from index of the first byte

@@ -6,8 +6,10 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 
 /** Makes, saves and loads tokenizers. */
@@ -61,6 +63,23 @@ public final class Tokenizers {
    */
   public static Tokenizer open(Path path) {
     return TokenizerFiles.open(path);
+  }
+
+  /**
+   * Whether what a user calls a tokenizer is a file or folder, and not the name of a kind.
+   *
+   * @param tokenizer the user's word
+   * @return whether it is for {@link #open}
+   */
+  public static boolean isFile(String tokenizer) {
+    if (List.of("bytes", "chars", "gpt2").contains(tokenizer) || tokenizer.startsWith("bpe:")) {
+      return false;
+    }
+    try {
+      return Files.exists(Path.of(tokenizer));
+    } catch (InvalidPathException e) {
+      return false;
+    }
   }
 
   /**

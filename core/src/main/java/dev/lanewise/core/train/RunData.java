@@ -9,6 +9,7 @@ import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.EndOfText;
 import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.data.Tokenizer;
+import dev.lanewise.core.data.Tokenizers;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -22,7 +23,7 @@ import java.util.stream.Collectors;
  * @param paths text files, folders or archives; or one token file, or a folder of token files
  * @param include patterns of which files of folders and archives to use; empty for all
  * @param exclude patterns of files to leave out of these
- * @param tokenizer kind of the tokenizer
+ * @param tokenizer kind of the tokenizer, or the file or folder that holds it
  * @param validation share of the tokens to validate on
  * @param shuffle whether documents are put in random order
  * @param dropComments whether the comments of source code are left out
@@ -103,6 +104,9 @@ public record RunData(
    * @param progress hears of progress
    */
   public Dataset open(Tokenizer known, Path cache, Dataset.Progress progress) {
+    if (known == null && Tokenizers.isFile(tokenizer)) {
+      return open(Tokenizers.open(Path.of(tokenizer)), cache, progress);
+    }
     if (paths.size() == 1 && !TokenFiles.of(paths.getFirst()).isEmpty()) {
       return Dataset.open(
           paths.getFirst(), known != null ? known : tokenizerOfTokenFiles(), validation);
@@ -153,8 +157,8 @@ public record RunData(
           throw new InputException(
               String.format(
                   Locale.ROOT,
-                  "Token files are read with --tokenizer gpt2, bytes or chars; '%s' would have to"
-                      + " be learnt from text.",
+                  "Token files are read with --tokenizer gpt2, bytes, chars or a tokenizer's file;"
+                      + " '%s' would have to be learnt from text.",
                   tokenizer));
     };
   }

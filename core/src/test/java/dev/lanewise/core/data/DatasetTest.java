@@ -664,7 +664,8 @@ class DatasetTest {
   void wrongOptionsAreNamed() throws IOException {
     Corpus corpus = Corpus.of(file("text.txt", "text"));
     assertEquals(
-        "There is no tokenizer words; choose bytes, chars, gpt2, or bpe:1024.",
+        "There is no tokenizer words; choose bytes, chars, gpt2, or bpe:1024, or name a"
+            + " tokenizer.json, a folder with one, or a .gguf file.",
         message(() -> prepare(corpus, "words", 0)));
     assertTrue(message(() -> prepare(corpus, "bpe:many", 0)).contains("as bpe:1024"));
     assertTrue(message(() -> prepare(corpus, "bpe:10", 0)).contains("choose 257"));

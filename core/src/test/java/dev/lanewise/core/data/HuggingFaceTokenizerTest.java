@@ -221,6 +221,43 @@ class HuggingFaceTokenizerTest {
   }
 
   @Test
+  void piecesOfACorpusGiveTheTokensOfTheWhole() throws IOException {
+    StringBuilder text = new StringBuilder();
+    for (int i = 0; text.length() < 600_000; i++) {
+      text.append("call(").append(i).append(");\n}\n\n".repeat(40)).append("if x");
+    }
+    Path file = Files.writeString(folder.resolve("code.txt"), text);
+    BpeTokenizer tokenizer = open("llama3");
+    try (Dataset data =
+        Dataset.prepare(Corpus.of(List.of(file)), tokenizer, folder, 0, Dataset.Progress.NONE)) {
+      int[] whole = tokenizer.encode(text.toString());
+      assertEquals(whole.length + tokenizer.endOfText().stream().count(), data.train().length());
+      for (int i = 0; i < whole.length; i++) {
+        assertEquals(whole[i], data.train().get(i));
+      }
+    }
+  }
+
+  @Test
+  @SuppressWarnings("unchecked")
+  void idsBeyond16BitsAreKept() throws IOException {
+    Map<String, Object> json = (Map<String, Object>) member(resource("smollm"), "tokenizer");
+    Map<String, Object> far = new LinkedHashMap<>();
+    far.put("id", 100_000L);
+    far.put("content", "<far>");
+    set(json, List.of(far), "added_tokens");
+    Tokenizer tokenizer = Tokenizers.open(write("tokenizer.json", json));
+    assertEquals(100_001, tokenizer.vocabSize());
+    assertEquals("", tokenizer.decode(99_999));
+    Path file = Files.writeString(folder.resolve("t.txt"), "a<far>");
+    try (Dataset data =
+        Dataset.prepare(Corpus.of(List.of(file)), tokenizer, folder, 0, Dataset.Progress.NONE)) {
+      assertEquals(2, data.train().length());
+      assertEquals(100_000, data.train().get(1));
+    }
+  }
+
+  @Test
   void whatWeWriteIsReadBack() {
     BpeTokenizer learnt = BpeTokenizer.train("low low lower lowest newest ".repeat(20), 280);
     Tokenizer read = Tokenizers.open(write("tokenizer.json", learnt.toHuggingFace()));
