@@ -5,10 +5,13 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.util.Collection;
 import java.util.UUID;
 
 /** Files that appear complete or not at all, even when the power fails meanwhile. */
@@ -120,5 +123,24 @@ public final class AtomicFile {
         && found.startsWith("." + name + ".")
         && found.endsWith(TEMPORARY)
         && found.substring(id, id + 36).matches("[0-9a-f-]+");
+  }
+
+  /**
+   * Removes files that {@link #write} left unfinished when its process was killed. What cannot be
+   * removed stays: it takes some space, that is all.
+   *
+   * @param folder where they are
+   * @param names names of the files that were to be written
+   */
+  public static void removeLeftovers(Path folder, Collection<String> names) {
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, ".*" + TEMPORARY)) {
+      for (Path file : files) {
+        if (names.stream().anyMatch(name -> isLeftover(file, name))) {
+          Files.delete(file);
+        }
+      }
+    } catch (IOException | DirectoryIteratorException e) {
+      // As said above.
+    }
   }
 }

@@ -170,6 +170,7 @@ public final class Checkpoints {
    * @throws InputException if it cannot be written; the old state then stays
    */
   public void rewriteState(Path checkpoint, TrainState state) {
+    AtomicFile.removeLeftovers(checkpoint, CheckpointFiles.ALL);
     CheckpointFiles.rewriteState(checkpoint, state);
   }
 

@@ -14,13 +14,13 @@ import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /**
  * The folder of a run: {@code config.json}, {@code tokenizer.json}, {@code metrics.jsonl}, {@code
@@ -203,17 +203,10 @@ public record RunFolder(Path path) {
 
   /** Removes what a process that was killed left while it wrote one of the run's files. */
   void removeLeftovers() {
-    try (DirectoryStream<Path> files = Files.newDirectoryStream(path, ".*")) {
-      for (Path file : files) {
-        for (Path whole :
-            new Path[] {configFile(), path.resolve(TOKENIZER), reportFile(), metricsFile()}) {
-          if (AtomicFile.isLeftover(file, whole.getFileName().toString())) {
-            Files.delete(file);
-          }
-        }
-      }
-    } catch (IOException e) {
-      // They take some space, that is all.
-    }
+    AtomicFile.removeLeftovers(
+        path,
+        Stream.of(configFile(), path.resolve(TOKENIZER), reportFile(), metricsFile())
+            .map(file -> file.getFileName().toString())
+            .toList());
   }
 }
