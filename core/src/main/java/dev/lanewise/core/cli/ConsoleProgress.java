@@ -1,16 +1,26 @@
 package dev.lanewise.core.cli;
 
+import dev.lanewise.core.machine.Compiling;
+import dev.lanewise.core.report.Recent;
 import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.core.train.TrainListener;
 import dev.lanewise.core.train.Validation;
 import java.util.Locale;
 
-/** Shows a training run on the console: a bar on a terminal, lines elsewhere. */
+/**
+ * Shows a training run on the console: a bar on a terminal, lines elsewhere.
+ *
+ * <p>The speed is that of the recent steps, as in the run's report. As long as the JVM compiles
+ * what runs, that is said instead, and no time left is told.
+ */
 final class ConsoleProgress implements TrainListener {
   private final TerminalProgress progress = TerminalProgress.on(System.out);
+  private final Compiling compiling = Compiling.ofThisProcess();
   private String phase;
-  private double smoothedLoss = Double.NaN;
-  private double smoothedSpeed = Double.NaN;
+  private boolean isEven;
+  private boolean isValidating;
+  private Recent losses = new Recent(0);
+  private Recent tokenSeconds = new Recent(0);
   private double validationLoss = Double.NaN;
   private long step;
   private long steps;
@@ -35,6 +45,10 @@ final class ConsoleProgress implements TrainListener {
     this.steps = steps;
     step = done;
     progress.begin("training", done, steps);
+    progress.uneven();
+    losses = new Recent(steps);
+    tokenSeconds = new Recent(steps);
+    isEven = false;
   }
 
   @Override
@@ -47,6 +61,7 @@ final class ConsoleProgress implements TrainListener {
       double seconds,
       boolean skipped) {
     this.step = step;
+    endValidating();
     if (skipped) {
       progress.message(
           String.format(
@@ -55,21 +70,25 @@ final class ConsoleProgress implements TrainListener {
               step,
               loss,
               gradientNorm));
-    } else {
-      smoothedLoss = Double.isNaN(smoothedLoss) ? loss : 0.95 * smoothedLoss + 0.05 * loss;
     }
-    smoothedSpeed =
-        Double.isNaN(smoothedSpeed) ? tokensPerSecond : 0.9 * smoothedSpeed + 0.1 * tokensPerSecond;
+    losses.add(loss);
+    if (isEven) {
+      // Every step has as many tokens, so the mean time of one gives the speed.
+      tokenSeconds.add(1 / tokensPerSecond);
+    } else if (!compiling.goesOn()) {
+      isEven = true;
+      progress.evenFrom(step);
+    }
     progress.update(step, this::details);
   }
 
   private String details() {
-    String text =
-        String.format(
-            Locale.ROOT,
-            "loss %.3f, %s",
-            smoothedLoss,
-            TerminalProgress.speed(smoothedSpeed, "tok"));
+    String text = String.format(Locale.ROOT, "loss %.3f", losses.mean());
+    if (!isEven) {
+      text += ", compiling";
+    } else if (Double.isFinite(tokenSeconds.mean())) {
+      text += ", " + TerminalProgress.speed(1 / tokenSeconds.mean(), "tok");
+    }
     return Double.isNaN(validationLoss)
         ? text
         : text + String.format(Locale.ROOT, ", validation %.3f", validationLoss);
@@ -77,12 +96,10 @@ final class ConsoleProgress implements TrainListener {
 
   @Override
   public void validating(long done, long tokens, long available) {
-    if (step < steps) {
-      return;
-    }
-    if (done == 0) {
-      progress.begin("validating", 0, tokens);
-      if (tokens < available) {
+    if (!isValidating) {
+      isValidating = true;
+      progress.aside("validating", tokens);
+      if (step >= steps && tokens < available) {
         progress.message(
             String.format(
                 Locale.ROOT,
@@ -95,8 +112,16 @@ final class ConsoleProgress implements TrainListener {
     progress.update(done, () -> "");
   }
 
+  private void endValidating() {
+    if (isValidating) {
+      progress.back();
+      isValidating = false;
+    }
+  }
+
   @Override
   public void validation(Validation validation) {
+    endValidating();
     validationLoss = validation.loss();
     progress.message(
         String.format(

@@ -239,6 +239,7 @@ final class TrainCommand implements Subcommand {
     run.sample(prompt, SAMPLE_TOKENS)
         .ifPresent(text -> console.printf(Locale.ROOT, "Sample%n%s%n", indent(text)));
     run.look(REPORT, () -> RunReports.write(run));
+    run.look(REPORT, () -> console.printf(Locale.ROOT, "Time        %s%n", RunReports.times(run)));
     console.printf(Locale.ROOT, "Report      %s%n", run.folder().reportFile());
     console.printf(
         Locale.ROOT,

@@ -6,13 +6,31 @@ import java.util.Arrays;
 public final class Curves {
   private Curves() {}
 
+  private static final int SHARE = 30;
+  private static final int FEWEST = 10;
+  private static final int MOST = 10_000;
+
   /**
-   * The average of each value's neighbours on both sides, a thirtieth of the curve in all and fewer
-   * near its ends, so that the average neither lags nor bends at the start, where a loss falls
-   * steeply.
+   * How many values at most are averaged: a thirtieth of a curve, from ten up.
+   *
+   * @param length number of its values
+   */
+  static int widest(long length) {
+    return Math.clamp(length / SHARE, FEWEST, MOST);
+  }
+
+  /** How many are averaged where a curve begins: a quarter of those so far. */
+  static int opening(long index) {
+    return (int) Math.min(1 + Math.max(0, index) / 4, MOST);
+  }
+
+  /**
+   * The mean of each value and of those before it, a thirtieth of the curve in all. Where the curve
+   * begins, and a loss falls steeply, there are fewer. The last mean is of as many values as any
+   * other, and nothing that comes later changes it: it is the number to name beside the curve.
    *
    * @param values the curve
-   * @return as many values; NaN where no neighbour is a number
+   * @return as many values; NaN where there is no number to average
    */
   public static double[] smooth(double[] values) {
     int n = values.length;
@@ -23,31 +41,29 @@ public final class Curves {
       sums[i + 1] = sums[i] + (good ? values[i] : 0);
       counts[i + 1] = counts[i] + (good ? 1 : 0);
     }
+    int widest = widest(n);
     double[] smooth = new double[n];
     for (int i = 0; i < n; i++) {
-      int half = Math.min(n / 60, Math.min(i / 4, n - 1 - i));
-      int count = counts[i + half + 1] - counts[i - half];
-      smooth[i] = count == 0 ? Double.NaN : (sums[i + half + 1] - sums[i - half]) / count;
+      int from = i + 1 - Math.min(widest, opening(i));
+      int count = counts[i + 1] - counts[from];
+      smooth[i] = count == 0 ? Double.NaN : (sums[i + 1] - sums[from]) / count;
     }
     return smooth;
   }
 
-  /** The average of the last thirtieth of a curve; NaN if there are no values. */
+  /** As {@link #smooth}, of speeds: units of all the steps together over their time. */
+  static double[] smoothSpeeds(double[] speeds) {
+    double[] smooth = smooth(Arrays.stream(speeds).map(speed -> 1 / speed).toArray());
+    return Arrays.stream(smooth).map(seconds -> 1 / seconds).toArray();
+  }
+
+  /** The last value of a curve; NaN if there is none. */
   static double last(double[] values) {
-    int from = values.length - Math.max(1, values.length / 30);
-    return Arrays.stream(values, Math.max(0, from), values.length)
-        .filter(Double::isFinite)
-        .average()
-        .orElse(Double.NaN);
+    return values.length == 0 ? Double.NaN : values[values.length - 1];
   }
 
   static boolean hasValues(double[] values) {
     return Arrays.stream(values).anyMatch(Double::isFinite);
-  }
-
-  static double median(double[] values) {
-    double[] sorted = Arrays.stream(values).filter(Double::isFinite).sorted().toArray();
-    return sorted.length == 0 ? Double.NaN : sorted[sorted.length / 2];
   }
 
   /** How many times the largest value is the smallest positive one. */

@@ -18,8 +18,12 @@ import java.util.function.ToDoubleFunction;
  *
  * @param steps training steps in order
  * @param validations validations in order
+ * @param wallSeconds time from the start of the run to its last row, less the pauses between two
+ *     lives of it; NaN if the file does not tell
+ * @param lastTime when the last row was written, in seconds since 1970; NaN likewise
  */
-public record Metrics(List<Step> steps, List<Validation> validations) {
+public record Metrics(
+    List<Step> steps, List<Validation> validations, double wallSeconds, double lastTime) {
   /**
    * One training step; a number that is not there is NaN.
    *
@@ -28,10 +32,17 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
    * @param lr learning rate
    * @param gradNorm norm of the gradient before clipping
    * @param tokensPerSecond speed
-   * @param seconds time since the run began
+   * @param seconds time spent in steps since the run began
+   * @param compiling whether the JVM was still compiling, so that the speed is not what it became
    */
   public record Step(
-      long step, double loss, double lr, double gradNorm, double tokensPerSecond, double seconds) {}
+      long step,
+      double loss,
+      double lr,
+      double gradNorm,
+      double tokensPerSecond,
+      double seconds,
+      boolean compiling) {}
 
   /**
    * One validation.
@@ -45,6 +56,11 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
   public Metrics {
     steps = List.copyOf(steps);
     validations = List.copyOf(validations);
+  }
+
+  /** Metrics without times of day. */
+  public Metrics(List<Step> steps, List<Validation> validations) {
+    this(steps, validations, Double.NaN, Double.NaN);
   }
 
   /**
@@ -66,6 +82,7 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
     }
     List<Step> steps = new ArrayList<>();
     List<Validation> validations = new ArrayList<>();
+    Clock clock = new Clock();
     int number = 0;
     for (int start = 0; start < text.length(); ) {
       int end = text.indexOf('\n', start);
@@ -74,7 +91,9 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
       number++;
       if (!line.isBlank()) {
         try {
-          add(Json.parseObject(line, file + " line " + number), steps, validations);
+          Map<String, Object> row = Json.parseObject(line, file + " line " + number);
+          add(row, steps, validations);
+          clock.add(number(row, "started"), number(row, "time"));
         } catch (InputException e) {
           if (end >= 0) {
             throw e;
@@ -82,7 +101,26 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
         }
       }
     }
-    return new Metrics(steps, validations);
+    return new Metrics(steps, validations, clock.wall + clock.life, clock.last);
+  }
+
+  /** Adds up the lives of a run, each from its start to its last row. */
+  private static final class Clock {
+    double wall;
+    double life = Double.NaN;
+    double started = Double.NaN;
+    double last = Double.NaN;
+
+    void add(double begin, double time) {
+      if (!Double.isNaN(begin)) {
+        wall += Double.isNaN(life) ? 0 : life;
+        started = begin;
+      }
+      if (!Double.isNaN(time)) {
+        last = time;
+        life = Math.max(0, time - started);
+      }
+    }
   }
 
   private static void add(Map<String, Object> row, List<Step> steps, List<Validation> validations) {
@@ -107,7 +145,8 @@ public record Metrics(List<Step> steps, List<Validation> validations) {
               number(row, "lr"),
               number(row, "gradNorm"),
               number(row, "tokensPerSecond"),
-              number(row, "seconds")));
+              number(row, "seconds"),
+              Boolean.TRUE.equals(row.get("compiling"))));
     }
   }
 

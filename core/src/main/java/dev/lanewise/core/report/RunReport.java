@@ -4,6 +4,7 @@ import dev.lanewise.core.report.Metrics.Step;
 import dev.lanewise.core.report.Metrics.Validation;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.DoubleSummaryStatistics;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -26,6 +27,7 @@ public final class RunReport {
   private String subtitle = "";
   private int vocabSize;
   private long tokensPerStep;
+  private double wallSeconds = Double.NaN;
   private List<Sample> samples = List.of();
   private Map<String, ?> configuration = Map.of();
   private Map<String, ?> machine = Map.of();
@@ -57,6 +59,12 @@ public final class RunReport {
   /** Sets how many tokens a step trains on. */
   public RunReport tokensPerStep(long tokens) {
     tokensPerStep = tokens;
+    return this;
+  }
+
+  /** Sets how long the run took with all that is not a step: validations, samples, checkpoints. */
+  public RunReport wallSeconds(double seconds) {
+    wallSeconds = seconds;
     return this;
   }
 
@@ -125,7 +133,7 @@ public final class RunReport {
               "Training loss from %s at step %d to %s at step %d.",
               Numbers.compact(first.loss()),
               first.step(),
-              Numbers.compact(Curves.last(metrics.column(Step::loss))),
+              Numbers.compact(trainingLoss()),
               last.step()));
     }
     if (!metrics.validations().isEmpty()) {
@@ -170,16 +178,55 @@ public final class RunReport {
       }
       charts.add(chart);
     }
-    double[] speeds = metrics.column(Step::tokensPerSecond);
+    double[] speeds = speeds();
     if (Curves.hasValues(speeds)) {
       charts.add(
           steps("Speed")
               .y("tokens per second")
               .yRange(0, Double.NaN)
               .faint(steps, speeds)
-              .line("tokens per second", steps, Curves.smooth(speeds)));
+              .line("tokens per second", steps, Curves.smoothSpeeds(speeds)));
     }
     return charts;
+  }
+
+  /** The training loss that is named: where its curve ends. */
+  private double trainingLoss() {
+    return Curves.last(Curves.smooth(metrics.column(Step::loss)));
+  }
+
+  /** The speed that is named: where its curve ends. */
+  private double speed() {
+    return Curves.last(Curves.smoothSpeeds(speeds()));
+  }
+
+  /**
+   * How long the run took and how fast it is.
+   *
+   * @return such as "12 s in 800 steps, 20 s in all, 57.1k tokens per second"
+   */
+  public String times() {
+    if (metrics.steps().isEmpty()) {
+      return "no step";
+    }
+    Step last = metrics.steps().getLast();
+    String text =
+        Numbers.format(
+            "%s in %s steps", Numbers.duration(last.seconds()), Numbers.grouped(last.step()));
+    if (Double.isFinite(wallSeconds)) {
+      text += Numbers.format(", %s in all", Numbers.duration(wallSeconds));
+    }
+    if (Double.isFinite(speed())) {
+      text += Numbers.format(", %s tokens per second", Numbers.compact(speed()));
+    }
+    return last.compiling() ? text + " (the JVM was still compiling)" : text;
+  }
+
+  /** Speeds of the steps, without those while the JVM compiled, if there are others. */
+  private double[] speeds() {
+    boolean compiledOnly = metrics.steps().stream().allMatch(Step::compiling);
+    return metrics.column(
+        step -> step.compiling() && !compiledOnly ? Double.NaN : step.tokensPerSecond());
   }
 
   private static XyChart steps(String title) {
@@ -195,20 +242,64 @@ public final class RunReport {
     }
     if (!metrics.steps().isEmpty()) {
       Step last = metrics.steps().getLast();
-      figures.put("training loss", Numbers.format("%.3f", Curves.last(metrics.column(Step::loss))));
+      if (Double.isFinite(trainingLoss())) {
+        figures.put("training loss", Numbers.format("%.3f", trainingLoss()));
+      }
       figures.put("steps", Numbers.grouped(last.step()));
       if (tokensPerStep > 0) {
         figures.put("tokens", Numbers.compact((double) tokensPerStep * last.step()));
       }
-      if (Double.isFinite(last.seconds())) {
-        figures.put("time", Numbers.duration(last.seconds()));
-      }
-      double speed = Curves.median(metrics.column(Step::tokensPerSecond));
+      double speed = speed();
       if (Double.isFinite(speed)) {
         figures.put("tokens per second", Numbers.compact(speed));
       }
+      if (Double.isFinite(last.seconds())) {
+        figures.put("training time", Numbers.duration(last.seconds()));
+      }
+    }
+    if (Double.isFinite(wallSeconds)) {
+      figures.put("wall time", Numbers.duration(wallSeconds));
     }
     return figures;
+  }
+
+  /** What the lines and the numbers named are, and which speeds are left out. */
+  private String means() {
+    int steps = metrics.steps().size();
+    StringBuilder text = new StringBuilder();
+    text.append(
+        Numbers.format(
+            "Every line, and the training losses and the speed that are named, are means over the"
+                + " last %s steps, near the start over the last quarter of the steps so far.",
+            Numbers.grouped(Curves.widest(steps))));
+    long compiling = metrics.steps().stream().filter(Step::compiling).count();
+    if (compiling == steps) {
+      text.append(" The JVM was compiling in all these steps: later ones will be faster.");
+    } else if (compiling > 0) {
+      text.append(
+          Numbers.format(
+              " In %s the JVM was still compiling%s; they are not in the speed.",
+              compiling == 1 ? "one step" : Numbers.grouped(compiling) + " steps", extraTime()));
+    }
+    return text.toString();
+  }
+
+  /** How much longer steps took while the JVM compiled; empty if that is not known. */
+  private String extraTime() {
+    // Each step has as many tokens, so its time is the inverse of its speed.
+    DoubleSummaryStatistics early = secondsOfAToken(true);
+    DoubleSummaryStatistics later = secondsOfAToken(false);
+    double extra = (early.getSum() - early.getCount() * later.getAverage()) * tokensPerStep;
+    return extra > 0
+        ? Numbers.format(", which took %s longer than as many later ones", Numbers.duration(extra))
+        : "";
+  }
+
+  private DoubleSummaryStatistics secondsOfAToken(boolean compiling) {
+    return metrics.steps().stream()
+        .filter(step -> step.compiling() == compiling && step.tokensPerSecond() > 0)
+        .mapToDouble(step -> 1 / step.tokensPerSecond())
+        .summaryStatistics();
   }
 
   /** The page. */
@@ -218,7 +309,7 @@ public final class RunReport {
     if (metrics.steps().isEmpty() && metrics.validations().isEmpty()) {
       page.paragraph("No step has been finished yet.");
     } else {
-      page.chart(lossChart()).smallCharts(smallCharts());
+      page.chart(lossChart()).smallCharts(smallCharts()).paragraph(means());
     }
     if (!metrics.validations().isEmpty()) {
       page.heading("Validation");

@@ -2,8 +2,6 @@ package dev.lanewise.core.report;
 
 import java.io.Console;
 import java.io.PrintStream;
-import java.nio.charset.Charset;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.LongSupplier;
@@ -21,6 +19,27 @@ public final class TerminalProgress implements AutoCloseable {
   private static final long REDRAW_NANOS = 100_000_000L;
   private static final long LINE_NANOS = 10_000_000_000L;
 
+  /** Seconds of even work from which the time left may be told. */
+  private static final double TELLING_SECONDS = 3;
+
+  /** Some work, and what it interrupted. */
+  private static final class Work {
+    final String name;
+    final long total;
+    final Work outer;
+    long first;
+    long started;
+    boolean isEven = true;
+
+    Work(String name, long first, long total, long now, Work outer) {
+      this.name = name;
+      this.first = first;
+      this.total = total;
+      this.outer = outer;
+      started = now;
+    }
+  }
+
   private final PrintStream out;
   private final boolean terminal;
   private final boolean colour;
@@ -28,14 +47,10 @@ public final class TerminalProgress implements AutoCloseable {
   private final int columns;
   private final LongSupplier clock;
 
-  private String task = "";
-  private long total;
-  private long first;
-  private long started;
+  private Work work;
   private long shown;
   private int drawn;
   private String lastLine = "";
-  private boolean running;
 
   private TerminalProgress(
       PrintStream out, boolean terminal, Map<String, String> environment, LongSupplier clock) {
@@ -89,13 +104,53 @@ public final class TerminalProgress implements AutoCloseable {
    */
   public void begin(String name, long done, long units) {
     end();
-    task = name;
-    total = units;
-    first = done;
-    started = clock.getAsLong();
-    shown = started - (terminal ? REDRAW_NANOS : 0);
-    lastLine = "";
-    running = true;
+    start(name, done, units, null);
+  }
+
+  /**
+   * Begins some work in the midst of another, which goes on with {@link #back}.
+   *
+   * @param name what is done, in a word or two
+   * @param units units in all; 0 if that is not known
+   */
+  public void aside(String name, long units) {
+    start(name, 0, units, work);
+  }
+
+  /** Goes on with the work that {@link #aside} interrupted. */
+  public void back() {
+    if (work != null && work.outer != null) {
+      work = work.outer;
+    }
+  }
+
+  private void start(String name, long done, long units, Work outer) {
+    long now = clock.getAsLong();
+    work = new Work(name, done, units, now, outer);
+    shown = now - (terminal && outer == null ? REDRAW_NANOS : 0);
+    lastLine = outer == null ? "" : lastLine;
+  }
+
+  /**
+   * Says no time left until {@link #evenFrom}: what is done now does not tell how long it takes.
+   */
+  public void uneven() {
+    if (work != null) {
+      work.isEven = false;
+    }
+  }
+
+  /**
+   * Tells the time left from the speed that the work has from here on.
+   *
+   * @param done units done so far
+   */
+  public void evenFrom(long done) {
+    if (work != null) {
+      work.isEven = true;
+      work.first = done;
+      work.started = clock.getAsLong();
+    }
   }
 
   /**
@@ -106,7 +161,7 @@ public final class TerminalProgress implements AutoCloseable {
    */
   public void update(long done, Supplier<String> details) {
     long now = clock.getAsLong();
-    if (!running || now - shown < (terminal ? REDRAW_NANOS : LINE_NANOS)) {
+    if (work == null || now - shown < (terminal ? REDRAW_NANOS : LINE_NANOS)) {
       return;
     }
     show(done, details.get(), now);
@@ -114,7 +169,7 @@ public final class TerminalProgress implements AutoCloseable {
 
   /** Shows the state of the work at once; otherwise as {@link #update}. */
   public void show(long done, String details) {
-    if (running) {
+    if (work != null) {
       show(done, details, clock.getAsLong());
     }
   }
@@ -135,23 +190,26 @@ public final class TerminalProgress implements AutoCloseable {
   }
 
   private String plain(long done, String details, long now) {
-    String line = task + " " + Numbers.grouped(done);
-    if (total > 0) {
-      line += "/" + Numbers.grouped(total);
+    String line = work.name + " " + Numbers.grouped(done);
+    if (work.total > 0) {
+      line += "/" + Numbers.grouped(work.total);
     }
     String left = left(done, now);
     return line + (details.isEmpty() ? "" : "  " + details) + (left.isEmpty() ? "" : "  " + left);
   }
 
+  /** The time left, once there has been enough even work to tell it from. */
   private String left(long done, long now) {
-    double seconds = (now - started) / 1e9;
-    if (total <= 0 || done <= first || done > total || seconds < 1) {
+    double seconds = (now - work.started) / 1e9;
+    if (!work.isEven || done <= work.first || done >= work.total || seconds < TELLING_SECONDS) {
       return "";
     }
-    return Numbers.duration(seconds / (done - first) * (total - done)) + " left";
+    return Numbers.duration(seconds / (done - work.first) * (work.total - done)) + " left";
   }
 
   private String bar(long done, String details, long now) {
+    String task = work.name;
+    long total = work.total;
     String tail = plain(done, details, now).substring(task.length());
     int room = columns - 1 - task.length() - 1 - tail.length();
     if (total <= 0 || room < 8) {
@@ -191,7 +249,7 @@ public final class TerminalProgress implements AutoCloseable {
       drawn = 0;
     }
     out.println(line);
-    if (terminal && running && !lastLine.isEmpty()) {
+    if (terminal && work != null && !lastLine.isEmpty()) {
       draw(lastLine);
     }
     out.flush();
@@ -203,7 +261,7 @@ public final class TerminalProgress implements AutoCloseable {
       out.println();
       drawn = 0;
     }
-    running = false;
+    work = null;
     out.flush();
   }
 
@@ -222,11 +280,5 @@ public final class TerminalProgress implements AutoCloseable {
    */
   public static String speed(double perSecond, String unit) {
     return Numbers.compact(perSecond) + " " + unit + "/s";
-  }
-
-  @Override
-  public String toString() {
-    Charset charset = out.charset();
-    return String.format(Locale.ROOT, "%s, %d columns, %s", task, columns, charset);
   }
 }

@@ -4,6 +4,7 @@ import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.RecordFile;
+import dev.lanewise.core.machine.Compiling;
 import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -18,9 +19,11 @@ import java.util.Map;
 import java.util.function.Consumer;
 
 /**
- * Writes {@code metrics.jsonl}: a row {@code step, loss, lr, gradNorm, tokensPerSecond, seconds}
- * for each step, and a row {@code step, valLoss, whole, tokens} for each validation. Numbers that
- * are not finite are null.
+ * Writes {@code metrics.jsonl}: a row {@code step, loss, lr, gradNorm, tokensPerSecond, seconds,
+ * time} for each step, and a row {@code step, valLoss, whole, tokens, time} for each validation.
+ * Numbers that are not finite are null. A step while the JVM still compiled says so ({@code
+ * compiling}), the first row of each life of a run when that began ({@code started}, as {@code
+ * time} in seconds since 1970).
  *
  * <p>Rows are whole, in the order of steps, and once each, however often the run was killed: those
  * that belong to a checkpoint are on disk before it, and those that came after it are dropped when
@@ -31,6 +34,9 @@ final class MetricsWriter implements TrainListener, AutoCloseable {
 
   private final RecordFile file;
   private final StringBuilder row = new StringBuilder(200);
+  private final Compiling compiling = Compiling.ofThisProcess();
+  private final long started = System.currentTimeMillis();
+  private boolean saysStarted;
   private long lastFlush = System.nanoTime();
 
   /**
@@ -148,6 +154,9 @@ final class MetricsWriter implements TrainListener, AutoCloseable {
     if (skipped) {
       row.append(",\"skipped\":true");
     }
+    if (compiling.goesOn()) {
+      row.append(",\"compiling\":true");
+    }
     end();
   }
 
@@ -176,7 +185,18 @@ final class MetricsWriter implements TrainListener, AutoCloseable {
     }
   }
 
+  private void time(String name, long millis) {
+    long fraction = millis % 1000;
+    row.append(",\"").append(name).append("\":").append(millis / 1000);
+    row.append(fraction < 10 ? ".00" : fraction < 100 ? ".0" : ".").append(fraction);
+  }
+
   private void end() {
+    if (!saysStarted) {
+      time("started", started);
+      saysStarted = true;
+    }
+    time("time", System.currentTimeMillis());
     row.append("}\n");
     file.append(row);
     if (System.nanoTime() - lastFlush > FLUSH_NANOS) {

@@ -50,7 +50,7 @@ public final class RunReports {
               "%,d steps were skipped since loss or gradient were not finite.",
               run.trainer().skipped()));
     }
-    new RunReport(run.folder().path().getFileName().toString(), metrics)
+    report(run, metrics)
         .subtitle(
             String.format(
                 Locale.ROOT,
@@ -61,11 +61,30 @@ public final class RunReports {
                 training.context(),
                 run.description().source().pathNames()))
         .vocabSize(model.vocabSize())
-        .tokensPerStep(training.tokensPerStep())
+        .wallSeconds(metrics.wallSeconds() + System.currentTimeMillis() / 1e3 - metrics.lastTime())
         .samples(run.samples())
         .configuration(configuration)
         .machine(machine)
         .notes(notes)
         .write(run.folder().reportFile());
+  }
+
+  private static RunReport report(TrainingRun run, Metrics metrics) {
+    // Rows end with the last validation; samples come later.
+    double since = System.currentTimeMillis() / 1e3 - metrics.lastTime();
+    return new RunReport(run.folder().path().toAbsolutePath().getFileName().toString(), metrics)
+        .tokensPerStep(run.description().training().tokensPerStep())
+        .wallSeconds(metrics.wallSeconds() + since);
+  }
+
+  /**
+   * How long a run took and how fast it is, in one line, as its report says.
+   *
+   * @param run the run
+   * @return such as "12 s in 800 steps, 20 s in all, 57.1k tokens per second"
+   */
+  public static String times(TrainingRun run) {
+    run.flushMetrics();
+    return report(run, Metrics.read(run.folder().metricsFile())).times();
   }
 }

@@ -219,7 +219,7 @@ class ChartTest {
     return new RunReport(
             "t",
             new Metrics(
-                List.of(new Metrics.Step(1, 5.25, 1e-3, 1.5, 1234, 0.5)),
+                List.of(new Metrics.Step(1, 5.25, 1e-3, 1.5, 1234, 0.5, false)),
                 List.of(new Metrics.Validation(1, 5.125))))
         .vocabSize(65)
         .page()

@@ -10,7 +10,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -29,7 +31,7 @@ class RunReportTest {
     List<Metrics.Validation> validations = new ArrayList<>();
     for (int i = 1; i <= steps; i++) {
       double loss = lossAfter + (7 - lossAfter) / i;
-      rows.add(new Metrics.Step(i, loss, 1e-3, 1, 1000, i * 0.5));
+      rows.add(new Metrics.Step(i, loss, 1e-3, 1, 1000, i * 0.5, false));
       if (i % 10 == 0) {
         validations.add(new Metrics.Validation(i, loss + 0.1));
       }
@@ -49,7 +51,7 @@ class RunReportTest {
             {"step":2,"valLoss":3.5}
             """);
     assertEquals(2, metrics.steps().size());
-    assertEquals(new Metrics.Step(1, 4.1, 1e-3, 2.5, 1000, 0.5), metrics.steps().getFirst());
+    assertEquals(new Metrics.Step(1, 4.1, 1e-3, 2.5, 1000, 0.5, false), metrics.steps().getFirst());
     assertTrue(Double.isNaN(metrics.steps().get(1).loss()));
     assertTrue(Double.isNaN(metrics.steps().get(1).gradNorm()));
     assertEquals(
@@ -162,26 +164,117 @@ class RunReportTest {
   @Test
   void brokenLossesLeaveGaps() {
     List<Metrics.Step> rows = new ArrayList<>(run(50, 2).steps());
-    rows.set(20, new Metrics.Step(21, Double.NaN, 1e-3, Double.POSITIVE_INFINITY, 1, 1));
+    rows.set(20, new Metrics.Step(21, Double.NaN, 1e-3, Double.POSITIVE_INFINITY, 1, 1, false));
     for (int i = 30; i < 50; i++) {
-      rows.set(i, new Metrics.Step(i + 1, Double.NaN, 1e-3, Double.NaN, 1, 1));
+      rows.set(i, new Metrics.Step(i + 1, Double.NaN, 1e-3, Double.NaN, 1, 1, false));
     }
     String html = new RunReport("t", new Metrics(rows, List.of())).page().html();
     assertTrue(html.contains("<path class=\"l c1\""));
   }
 
   @Test
-  void smoothingDoesNotLag() {
+  void aMeanIsOfWholeWindowsAndOfNothingLater() {
     double[] values = new double[1201];
     for (int i = 0; i < values.length; i++) {
-      values[i] = 3.0 * i;
+      values[i] = Math.sin(i * i) + 3.0 / (1 + i);
     }
     double[] smooth = Curves.smooth(values);
     for (int i = 0; i < values.length; i++) {
-      assertEquals(values[i], smooth[i], 1e-9);
+      int from = i + 1 - Math.min(40, 1 + i / 4);
+      assertEquals(
+          Arrays.stream(values, from, i + 1).average().orElseThrow(), smooth[i], 1e-12, "at " + i);
+    }
+    assertEquals(values[0], smooth[0]);
+    Recent recent = new Recent(values.length);
+    assertTrue(Double.isNaN(recent.mean()));
+    for (int i = 0; i < values.length; i++) {
+      recent.add(values[i]);
+      assertEquals(smooth[i], recent.mean(), 1e-12, "at " + i);
     }
     values[600] = Double.NaN;
     assertTrue(Double.isFinite(Curves.smooth(values)[600]));
     assertEquals(0, Curves.smooth(new double[0]).length);
+  }
+
+  /** The last step is far from those before it: a mean that narrows there would follow it. */
+  @Test
+  void headlineTableAndCurveTellTheSameLoss() {
+    for (int steps : new int[] {1, 9, 40, 100, 1000}) {
+      List<Metrics.Step> rows = new ArrayList<>();
+      for (int i = 1; i <= steps; i++) {
+        double loss = i == steps ? 2.5 : 3 + (i % 7) / 10.0;
+        rows.add(new Metrics.Step(i, loss, 1e-3, 1, 1000, i, false));
+      }
+      List<Metrics.Validation> validations =
+          List.of(
+              new Metrics.Validation(Math.max(1, steps / 2), 4), new Metrics.Validation(steps, 3));
+      RunReport report = new RunReport("t", new Metrics(rows, validations));
+      int window = Math.min(Math.max(10, steps / 30), 1 + (steps - 1) / 4);
+      double expected =
+          rows.subList(steps - window, steps).stream()
+              .mapToDouble(Metrics.Step::loss)
+              .average()
+              .orElseThrow();
+      String html = report.page().html();
+      assertTrue(
+          html.contains(
+              "<dt>training loss</dt><dd>" + String.format(Locale.ROOT, "%.3f", expected)),
+          steps + " steps");
+      String row = html.substring(html.lastIndexOf("<tr>"), html.indexOf("</table>"));
+      assertTrue(row.contains(String.format(Locale.ROOT, "%.4f", expected)), row);
+      String chart = report.lossChart().standalone(800, 300);
+      assertTrue(
+          chart.contains("to " + Numbers.compact(expected) + " at step " + steps),
+          steps + " steps");
+      double curve =
+          Curves.smooth(rows.stream().mapToDouble(Metrics.Step::loss).toArray())[steps - 1];
+      assertEquals(expected, curve, 1e-12);
+    }
+  }
+
+  @Test
+  void speedLeavesOutWhatWasCompiled() {
+    List<Metrics.Step> rows = new ArrayList<>();
+    for (int i = 1; i <= 12; i++) {
+      boolean compiling = i <= 8;
+      rows.add(
+          new Metrics.Step(i, 3, 1e-3, 1, compiling ? 50 : i % 2 == 0 ? 200 : 100, i, compiling));
+    }
+    String html =
+        new RunReport("t", new Metrics(rows, List.of()))
+            .tokensPerStep(1000)
+            .wallSeconds(100)
+            .page()
+            .html();
+    // The last three steps take 5, 10 and 5 s.
+    assertTrue(html.contains("<dt>tokens per second</dt><dd>150<"), html);
+    assertTrue(html.contains("<dt>training time</dt><dd>12 s<"), html);
+    assertTrue(html.contains("<dt>wall time</dt><dd>1 min 40 s<"), html);
+    assertTrue(
+        html.contains(
+            "In 8 steps the JVM was still compiling, which took 1 min 40 s longer than as many"
+                + " later ones; they are not in the speed."),
+        html);
+    String early = new RunReport("t", new Metrics(rows.subList(0, 5), List.of())).page().html();
+    assertTrue(early.contains("<dt>tokens per second</dt><dd>50<"), early);
+    assertTrue(early.contains("The JVM was compiling in all these steps"), early);
+  }
+
+  @Test
+  void wallTimeAddsUpTheLivesOfARun() throws IOException {
+    Metrics metrics =
+        read(
+            """
+            {"step":1,"loss":5,"started":1000.5,"time":1004.5}
+            {"step":2,"loss":4,"time":1010.5}
+            {"step":2,"valLoss":4.5,"time":1020.5}
+            {"step":3,"loss":9,"started":5000,"time":5003}
+            {"step":4,"loss":9,"compiling":true,"time":5007.25}
+            """);
+    assertEquals(20 + 7.25, metrics.wallSeconds(), 1e-9);
+    assertEquals(5007.25, metrics.lastTime());
+    assertFalse(metrics.steps().get(2).compiling());
+    assertTrue(metrics.steps().get(3).compiling());
+    assertTrue(Double.isNaN(read("{\"step\":1,\"loss\":5}\n").wallSeconds()));
   }
 }

@@ -46,9 +46,9 @@ class TerminalProgressTest {
         training 40/100  loss 40  30 s left
         training 60/100  loss 60  20 s left
         training 80/100  loss 80  10 s left
-        training 100/100  loss 100  0.0 s left
+        training 100/100  loss 100
         saved
-        training 100/100  loss 1  0.0 s left
+        training 100/100  loss 1
         """,
         written());
     assertFalse(written().contains("\033") || written().contains("\r"));
@@ -121,5 +121,50 @@ class TerminalProgressTest {
     progress.update(2, () -> "x");
     progress.close();
     assertEquals("", written());
+  }
+
+  @Test
+  void timeLeftIsToldOnceTheWorkIsEven() {
+    try (TerminalProgress progress = progress(false, Map.of(), StandardCharsets.UTF_8)) {
+      progress.begin("training", 0, 100);
+      progress.uneven();
+      now.addAndGet(60 * SECOND);
+      progress.show(2, "compiling");
+      progress.evenFrom(2);
+      now.addAndGet(2 * SECOND);
+      progress.show(4, "too early");
+      now.addAndGet(2 * SECOND);
+      progress.show(6, "fast");
+    }
+    assertEquals(
+        """
+        training 2/100  compiling
+        training 4/100  too early
+        training 6/100  fast  1 min 34 s left
+        """,
+        written());
+  }
+
+  @Test
+  void workInTheMidstOfOtherWorkShowsItsOwnProgress() {
+    try (TerminalProgress progress = progress(false, Map.of(), StandardCharsets.UTF_8)) {
+      progress.begin("training", 0, 100);
+      now.addAndGet(10 * SECOND);
+      progress.show(50, "");
+      progress.aside("validating", 2000);
+      now.addAndGet(10 * SECOND);
+      progress.show(500, "");
+      progress.back();
+      progress.back();
+      now.addAndGet(10 * SECOND);
+      progress.show(75, "");
+    }
+    assertEquals(
+        """
+        training 50/100  10 s left
+        validating 500/2,000  30 s left
+        training 75/100  10 s left
+        """,
+        written());
   }
 }

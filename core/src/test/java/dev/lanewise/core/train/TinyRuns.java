@@ -147,7 +147,9 @@ final class TinyRuns {
   /** A run's rows without what a clock decides. */
   static List<String> metrics(Path run) throws IOException {
     return Files.readAllLines(run.resolve("metrics.jsonl")).stream()
-        .map(row -> row.replaceAll(",\"(tokensPerSecond|seconds)\":[^,}]*", ""))
+        .map(
+            row ->
+                row.replaceAll(",\"(tokensPerSecond|seconds|compiling|started|time)\":[^,}]*", ""))
         .toList();
   }
 
