@@ -85,6 +85,13 @@ final class TrainCommand implements Subcommand {
               + " logits, a little slower.")
   private String memory;
 
+  @Option(
+      names = "--tensorboard",
+      description =
+          "Also write numbers and samples for TensorBoard, into the run folder; a run that is"
+              + " resumed goes on with it.")
+  private boolean tensorboard;
+
   private double slowdown;
 
   @Spec private CommandSpec spec;
@@ -153,6 +160,10 @@ final class TrainCommand implements Subcommand {
         resume
             ? TrainingRun.resume(folder, description, data, backend, listeners)
             : TrainingRun.begin(folder, description, data, backend, listeners)) {
+      boolean writesEvents = tensorboard || Files.isDirectory(folder.eventsFolder());
+      if (writesEvents) {
+        run.writeEvents();
+      }
       console.printf(Locale.ROOT, "Device      %s%n", backend.description());
       console.printf(
           Locale.ROOT,
@@ -202,6 +213,9 @@ final class TrainCommand implements Subcommand {
                   config.batch()));
       if (run.trainer().steps() > 0) {
         console.printf(Locale.ROOT, "Resumed     at step %,d%n", run.trainer().steps());
+      }
+      if (writesEvents) {
+        console.printf(Locale.ROOT, "TensorBoard tensorboard --logdir %s%n", folder.eventsFolder());
       }
       console.flush();
       progress.begin(config.steps(), run.trainer().steps());

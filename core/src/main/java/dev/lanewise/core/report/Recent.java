@@ -1,9 +1,9 @@
 package dev.lanewise.core.report;
 
 /**
- * The mean of the newest values of a series: of so many as {@link Curves#window} says, so that what
- * a console shows in the end is what the page about the run shows. Values that are not finite count
- * as missing.
+ * The mean of the newest values of a series: of so many as {@link Curves#smooth} takes, so that
+ * what a console shows in the end is what the page about the run shows. Values that are not finite
+ * count as missing.
  */
 public final class Recent {
   private final double[] values;

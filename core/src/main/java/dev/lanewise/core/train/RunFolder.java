@@ -61,6 +61,16 @@ public record RunFolder(Path path) {
     return path.resolve("samples.txt");
   }
 
+  /** The same numbers as a table, written with the report. */
+  public Path csvFile() {
+    return path.resolve("metrics.csv");
+  }
+
+  /** Files of events for TensorBoard. */
+  public Path eventsFolder() {
+    return path.resolve("tensorboard");
+  }
+
   /** The page about the run. */
   public Path reportFile() {
     return path.resolve("report.html");

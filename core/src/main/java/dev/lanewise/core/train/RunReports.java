@@ -3,6 +3,7 @@ package dev.lanewise.core.train;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptPresets;
 import dev.lanewise.core.report.Metrics;
+import dev.lanewise.core.report.MetricsCsv;
 import dev.lanewise.core.report.RunReport;
 import java.nio.file.Files;
 import java.util.ArrayList;
@@ -16,7 +17,7 @@ public final class RunReports {
   private RunReports() {}
 
   /**
-   * Writes {@code report.html}.
+   * Writes {@code report.html} and {@code metrics.csv}.
    *
    * @param run the run; nothing is written before its first step
    */
@@ -25,6 +26,7 @@ public final class RunReports {
     if (!Files.exists(run.folder().metricsFile())) {
       return;
     }
+    MetricsCsv.write(run.folder().metricsFile(), run.folder().csvFile());
     Metrics metrics = Metrics.read(run.folder().metricsFile());
     if (metrics.steps().isEmpty()) {
       return;

@@ -47,6 +47,14 @@ public interface TrainListener {
   default void validating(long done, long tokens, long available) {}
 
   /**
+   * The model wrote a text.
+   *
+   * @param step number of updates so far
+   * @param text prompt and continuation
+   */
+  default void sample(long step, String text) {}
+
+  /**
    * A checkpoint is about to be written: what a run that is taken up there relies on must be on
    * disk when this returns.
    *

@@ -47,6 +47,7 @@ public final class TrainingRun implements AutoCloseable {
   private final Deque<AutoCloseable> owned = new ArrayDeque<>();
   private final Closeable lock;
   private final SampleLog sampleLog;
+  private final Dispatcher dispatcher = new Dispatcher();
   private TextGenerator sampler;
 
   private TrainingRun(
@@ -83,7 +84,7 @@ public final class TrainingRun implements AutoCloseable {
                   data.validation(),
                   generator,
                   folder.checkpoints(),
-                  new Dispatcher()));
+                  dispatcher));
       if (resumed && folder.checkpoints().resume(trainer::resume, this::warn).isEmpty()) {
         warn(
             String.format(
@@ -252,6 +253,11 @@ public final class TrainingRun implements AutoCloseable {
     }
 
     @Override
+    public void sample(long step, String text) {
+      tell(listener -> listener.sample(step, text));
+    }
+
+    @Override
     public void saving(long step) {
       look("Making the run's folder anew", TrainingRun.this::restoreFolder);
       look(METRICS, metrics::force);
@@ -294,6 +300,26 @@ public final class TrainingRun implements AutoCloseable {
       sampleLog.force();
     } catch (IOException e) {
       throw new UncheckedIOException(e);
+    }
+  }
+
+  /**
+   * Also writes what happens from now on for TensorBoard, into {@link RunFolder#eventsFolder}. To
+   * be called before the first step.
+   *
+   * @throws InputException if the folder cannot be written
+   */
+  public void writeEvents() {
+    try {
+      listeners.add(owned(new TensorBoardWriter(folder.eventsFolder(), trainer.state())));
+    } catch (IOException e) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "%s cannot be written (%s); free some space, or remove what is in its place.",
+              folder.eventsFolder(),
+              Failures.describe(e)),
+          e);
     }
   }
 
@@ -384,6 +410,7 @@ public final class TrainingRun implements AutoCloseable {
     } catch (IOException e) {
       failed(SAMPLES, e);
     }
+    dispatcher.sample(trainer.steps(), text);
     return Optional.of(text);
   }
 
