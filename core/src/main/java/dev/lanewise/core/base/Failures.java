@@ -1,5 +1,6 @@
 package dev.lanewise.core.base;
 
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.AccessDeniedException;
@@ -26,10 +27,12 @@ public final class Failures {
   /** What went wrong, in a few words that fit into brackets: "no such file". */
   public static String describe(IOException failure) {
     return switch (failure) {
+      case EOFException e -> "it ends too early";
       case NoSuchFileException e -> "no such file or folder";
       case AccessDeniedException e -> "access denied";
       case FileSystemException e when e.getReason() != null -> e.getReason();
-      default -> failure.getMessage() == null ? failure.toString() : failure.getMessage();
+      default ->
+          failure.getMessage() != null ? failure.getMessage() : failure.getClass().getSimpleName();
     };
   }
 }

@@ -11,6 +11,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -119,13 +120,24 @@ public final class HuggingFace {
     }
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
     for (String shard : shards) {
-      Path file = folder.resolve(shard);
-      if (!folder.normalize().equals(file.normalize().getParent())) {
-        throw new InputException(index + " names a file outside its folder: " + shard + ".");
+      Path file = inFolder(folder, shard);
+      if (file == null) {
+        throw new InputException(
+            index + " names something else than a file of its folder: " + shard + ".");
       }
       tensors.putAll(SafeTensors.map(file, arena).tensors());
     }
     return tensors;
+  }
+
+  /** The file of that name; null where the name leads elsewhere or is none. */
+  private static Path inFolder(Path folder, String name) {
+    try {
+      Path file = folder.resolve(name);
+      return folder.normalize().equals(file.normalize().getParent()) ? file : null;
+    } catch (InvalidPathException e) {
+      return null;
+    }
   }
 
   private static Gpt2Shape shape(Path path, Map<String, Object> config) {
