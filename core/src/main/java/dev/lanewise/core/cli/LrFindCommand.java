@@ -2,8 +2,8 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.AtomicFile;
-import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.model.Gpt;
@@ -42,6 +42,8 @@ import picocli.CommandLine.Spec;
       "  lanewise lr-find --data shakespeare.txt --tokenizer chars --model nano --points 200"
     })
 final class LrFindCommand implements Subcommand {
+  private static final int MOST_POINTS = 100_000;
+
   @Mixin private TrainOptions options;
 
   @Option(
@@ -72,12 +74,13 @@ final class LrFindCommand implements Subcommand {
 
   @Override
   public Integer call() {
-    if (!(from > 0 && to > from) || points < 10) {
-      throw new InputException(
+    if (!(from > 0 && to > from) || points < 10 || points > MOST_POINTS) {
+      throw new UsageException(
           String.format(
               Locale.ROOT,
-              "lr-find needs at least 10 points and rates that rise from above 0, not %d from %s to"
+              "lr-find needs 10 to %,d points and rates that rise from above 0, not %d from %s to"
                   + " %s.",
+              MOST_POINTS,
               points,
               from,
               to));

@@ -4,6 +4,7 @@ import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptPresets;
@@ -223,7 +224,7 @@ final class TrainOptions {
     }
     if (dropout != null) {
       if (!(dropout >= 0 && dropout < 1)) {
-        throw new InputException("--dropout must lie in [0, 1), not " + dropout + ".");
+        throw new UsageException("--dropout must lie in [0, 1), not " + dropout + ".");
       }
       config = config.withDropout(dropout);
     }

@@ -4,6 +4,7 @@ import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
+import dev.lanewise.core.base.UsageException;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
@@ -389,7 +390,7 @@ public final class Dataset implements AutoCloseable {
 
   private static void checkFraction(double fraction) {
     if (!(fraction >= 0 && fraction < 1)) {
-      throw new InputException(
+      throw new UsageException(
           "The share of the text for validation must be from 0 to below 1, not " + fraction + ".");
     }
   }

@@ -171,6 +171,17 @@ public final class TokenBatches implements AutoCloseable {
 
   private static void check(TokenSequence data, int batch, int context) {
     checkPositive(batch, context);
+    requireWindow(data, context);
+  }
+
+  /**
+   * Refuses data that is shorter than a window.
+   *
+   * @param data tokens
+   * @param context tokens of a row
+   * @throws InputException if there are fewer than {@code context + 1} tokens
+   */
+  public static void requireWindow(TokenSequence data, int context) {
     if (data.length() <= context) {
       throw new InputException(
           String.format(

@@ -4,6 +4,7 @@ import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.DType;
 import dev.lanewise.core.backend.PlanningBackend;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.KvCache;
@@ -108,6 +109,15 @@ public record MemoryPlan(
   private static MemoryPlan forAnyThreads(TrainConfig config, GptConfig model, Backend backend) {
     int batch = config.batch();
     int context = config.context();
+    if ((long) batch * context > Integer.MAX_VALUE) {
+      throw new UsageException(
+          String.format(
+              Locale.ROOT,
+              "%,d sequences of %,d tokens are too many for a forward pass; choose a smaller"
+                  + " --batch or --context.",
+              batch,
+              context));
+    }
     DType activationType = backend.activationType();
     try (Backend counting = new PlanningBackend(backend).backend();
         Tape tape = new Tape(counting, true)) {
@@ -155,7 +165,7 @@ public record MemoryPlan(
    */
   public void requireFits(long available) {
     if (total() > available) {
-      throw new InputException(
+      throw new UsageException(
           String.format(
               Locale.ROOT,
               "This model needs %s, but only %s are free; choose a smaller --batch, --context or"

@@ -4,6 +4,7 @@ import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Dataset;
+import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptInit;
@@ -56,6 +57,7 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners,
+      MemoryPlan plan,
       boolean resumed) {
     this.folder = folder;
     this.description = description;
@@ -63,8 +65,7 @@ public final class TrainingRun implements AutoCloseable {
     this.device = backend.description();
     this.listeners = listeners;
     TrainConfig config = description.training();
-    plan = MemoryPlan.of(config, description.model(), backend);
-    plan.requireFits(backend.availableMemory());
+    this.plan = plan;
     lock = folder.lock();
     try {
       folder.removeLeftovers();
@@ -135,9 +136,9 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners) {
-    requireVocabulary(description, data);
+    MemoryPlan plan = requireUsable(description, data, backend);
     folder.begin(description, data.tokenizer());
-    return new TrainingRun(folder, description, data, backend, listeners, false);
+    return new TrainingRun(folder, description, data, backend, listeners, plan, false);
   }
 
   /**
@@ -156,11 +157,13 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners) {
-    requireVocabulary(description, data);
-    return new TrainingRun(folder, description, data, backend, listeners, true);
+    MemoryPlan plan = requireUsable(description, data, backend);
+    return new TrainingRun(folder, description, data, backend, listeners, plan, true);
   }
 
-  private static void requireVocabulary(RunFolder.Description description, Dataset data) {
+  /** Refuses what cannot be trained, before anything of it is in the run's folder. */
+  private static MemoryPlan requireUsable(
+      RunFolder.Description description, Dataset data, Backend backend) {
     if (data.tokenizer().vocabSize() > description.model().vocabSize()) {
       throw new InputException(
           String.format(
@@ -170,6 +173,12 @@ public final class TrainingRun implements AutoCloseable {
               data.tokenizer().vocabSize(),
               description.model().vocabSize()));
     }
+    TrainConfig config = description.training();
+    config.lrSchedule(); // refuses rates that make none
+    MemoryPlan plan = MemoryPlan.of(config, description.model(), backend);
+    plan.requireFits(backend.availableMemory());
+    TokenBatches.requireWindow(data.train(), config.context());
+    return plan;
   }
 
   // What only looks
