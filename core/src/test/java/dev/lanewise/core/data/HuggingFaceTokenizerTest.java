@@ -227,7 +227,15 @@ class HuggingFaceTokenizerTest {
       text.append("call(").append(i).append(");\n}\n\n".repeat(40)).append("if x");
     }
     Path file = Files.writeString(folder.resolve("code.txt"), text);
-    BpeTokenizer tokenizer = open("llama3");
+    @SuppressWarnings("unchecked")
+    Map<String, Object> json = (Map<String, Object>) member(resource("llama3"), "tokenizer");
+    // A token over punctuation and the line feed behind it.
+    set(json, 999L, "model", "vocab", ";\u010a");
+    List<Object> merges = new ArrayList<>((List<?>) member(json, "model", "merges"));
+    merges.addFirst(List.of(";", "\u010a"));
+    set(json, merges, "model", "merges");
+    Tokenizer tokenizer = Tokenizers.open(write("tokenizer.json", json));
+    assertEquals(2, tokenizer.encode(");\n").length);
     try (Dataset data =
         Dataset.prepare(Corpus.of(List.of(file)), tokenizer, folder, 0, Dataset.Progress.NONE)) {
       int[] whole = tokenizer.encode(text.toString());
