@@ -46,6 +46,7 @@ public final class BpeTokenizer implements Tokenizer {
   private final AddedTokens before;
   private final AddedTokens afterwards;
   private final OptionalInt endOfText;
+  private final String beginOfText;
   private final String chatTemplate;
   private final EndOfText policy;
   // Encoders remember words, so those that are free are used again until memory is collected.
@@ -57,8 +58,7 @@ public final class BpeTokenizer implements Tokenizer {
       BytePairs pairs,
       PreTokenizer words,
       TextNormalizer normalizer,
-      OptionalInt endOfText,
-      String chatTemplate) {
+      TokenizerFiles.Beside beside) {
     this.name = HUGGING_FACE;
     this.tokens = vocabulary.tokens();
     this.vocabulary = () -> vocabulary;
@@ -73,8 +73,9 @@ public final class BpeTokenizer implements Tokenizer {
                 .filter(AddedToken::normalized)
                 .map(token -> token.withContent(normalizer.apply(token.content())))
                 .toList());
-    this.endOfText = endOfText;
-    this.chatTemplate = chatTemplate;
+    this.endOfText = beside.endOfText();
+    this.beginOfText = beside.beginOfText();
+    this.chatTemplate = beside.chatTemplate();
     this.policy = EndOfText.ALLOW;
   }
 
@@ -93,6 +94,7 @@ public final class BpeTokenizer implements Tokenizer {
     this.before = new AddedTokens(added);
     this.afterwards = new AddedTokens(List.of());
     this.endOfText = OptionalInt.of(learnt.length);
+    this.beginOfText = null;
     this.chatTemplate = null;
     this.policy = EndOfText.ALLOW;
   }
@@ -108,6 +110,7 @@ public final class BpeTokenizer implements Tokenizer {
     this.before = other.before;
     this.afterwards = other.afterwards;
     this.endOfText = other.endOfText;
+    this.beginOfText = other.beginOfText;
     this.chatTemplate = other.chatTemplate;
     this.policy = Objects.requireNonNull(policy);
   }
@@ -241,6 +244,16 @@ public final class BpeTokenizer implements Tokenizer {
   }
 
   /**
+   * The token that begins a text, where the files beside the tokenizer named one. {@link #encode}
+   * does not add it.
+   *
+   * @return its characters
+   */
+  public Optional<String> beginOfText() {
+    return Optional.ofNullable(beginOfText);
+  }
+
+  /**
    * How conversations are written for models of this tokenizer.
    *
    * @return a template in Jinja's language, where the file had one
@@ -264,6 +277,9 @@ public final class BpeTokenizer implements Tokenizer {
     json.put("kind", name);
     if (name.equals(HUGGING_FACE)) {
       endOfText.ifPresent(id -> json.put("endOfText", id));
+      if (beginOfText != null) {
+        json.put("beginOfText", beginOfText);
+      }
       if (chatTemplate != null) {
         json.put("chatTemplate", chatTemplate);
       }
@@ -287,10 +303,12 @@ public final class BpeTokenizer implements Tokenizer {
     }
     return HuggingFaceTokenizer.read(
         (Map<String, Object>) tokenizer,
-        json.get("endOfText") instanceof Long id && id == id.intValue()
-            ? OptionalInt.of(id.intValue())
-            : OptionalInt.empty(),
-        json.get("chatTemplate") instanceof String template ? template : null,
+        new TokenizerFiles.Beside(
+            json.get("endOfText") instanceof Long id && id == id.intValue()
+                ? OptionalInt.of(id.intValue())
+                : OptionalInt.empty(),
+            json.get("beginOfText") instanceof String begin ? begin : null,
+            json.get("chatTemplate") instanceof String template ? template : null),
         source);
   }
 

@@ -120,6 +120,140 @@ public final class Dataset implements AutoCloseable {
   }
 
   /**
+   * Turns examples into tokens, of which those of answers count, or takes them from the cache.
+   *
+   * @param examples the examples
+   * @param tokenizer as for {@link #prepare(Corpus, String, Path, double, Progress)}; characters
+   *     and tokens are learnt from all that is said in them
+   * @param cache folder for token files, made if missing
+   * @param validationFraction share of the tokens to hold back, from 0 to below 1
+   * @param progress hears of progress
+   * @return the data set
+   * @throws InputException if the examples or the tokenizer's name cannot be used
+   */
+  public static Dataset prepare(
+      Examples examples,
+      String tokenizer,
+      Path cache,
+      double validationFraction,
+      Progress progress) {
+    return prepare(examples, tokenizerOf(examples, tokenizer), cache, validationFraction, progress);
+  }
+
+  private static Tokenizer tokenizerOf(Examples examples, String name) {
+    ChatFormat plain = ChatFormat.of(new ByteTokenizer());
+    if (name.equals("chars")) {
+      CharTokenizer.Vocabulary vocabulary = new CharTokenizer.Vocabulary();
+      examples.read(
+          plain,
+          parts -> {
+            for (Examples.Part part : parts) {
+              byte[] utf8 = Utf8.encode(part.text());
+              vocabulary.add(utf8, 0, utf8.length);
+            }
+          });
+      return vocabulary.tokenizer();
+    }
+    if (name.startsWith("bpe:")) {
+      int size = bpeSize(name);
+      BpeTrainer trainer = new BpeTrainer();
+      long[] left = {BPE_SAMPLE};
+      examples.read(
+          plain,
+          parts -> {
+            for (Examples.Part part : parts) {
+              byte[] utf8 = Utf8.encode(part.text());
+              if (left[0] > 0) {
+                trainer.add(utf8, 0, utf8.length);
+                left[0] -= utf8.length;
+              }
+            }
+          });
+      return BpeTokenizer.train(trainer, size);
+    }
+    return maker(name).make(null, 0, Progress.NONE);
+  }
+
+  /**
+   * Turns examples into tokens of a given tokenizer, or takes them from the cache.
+   *
+   * @param examples the examples
+   * @param tokenizer the tokenizer, whose chat template writes conversations
+   * @param cache folder for token files, made if missing
+   * @param validationFraction share of the tokens to hold back, from 0 to below 1
+   * @param progress hears of progress
+   * @return the data set
+   * @throws InputException if the examples cannot be used
+   */
+  public static Dataset prepare(
+      Examples examples,
+      Tokenizer tokenizer,
+      Path cache,
+      double validationFraction,
+      Progress progress) {
+    checkFraction(validationFraction);
+    String key =
+        sha256(FORMAT + "\nexamples\n" + examples.fingerprint() + "\n" + tokenizer.toJson())
+            .substring(0, 24);
+    Path tokensFile = cache.resolve(key + ".bin");
+    Path countsFile = cache.resolve(key + ".counts");
+    Dataset cached = fromCache(tokensFile, countsFile, tokenizer, validationFraction);
+    if (cached != null) {
+      return cached;
+    }
+    ChatFormat format = ChatFormat.of(tokenizer);
+    CountedTokens.Builder counted = new CountedTokens.Builder();
+    makeFolder(cache);
+    long total = examples.bytes();
+    long[] done = new long[1];
+    TokenFile.write(
+        tokensFile,
+        layout(tokenizer),
+        sink ->
+            examples.read(
+                format,
+                parts -> {
+                  Examples.encode(parts, tokenizer, sink, counted);
+                  parts.forEach(part -> done[0] += part.text().length());
+                  progress.update("tokenizing", Math.min(done[0], total), total);
+                }));
+    if (counted.counted() == 0) {
+      throw new InputException("There is nothing to learn in " + examples + ".");
+    }
+    counted.write(countsFile);
+    Dataset made = fromCache(tokensFile, countsFile, tokenizer, validationFraction);
+    if (made == null) {
+      throw new InputException("The tokens of " + examples + " cannot be read back.");
+    }
+    return made;
+  }
+
+  private static Dataset fromCache(
+      Path tokensFile, Path countsFile, Tokenizer tokenizer, double validationFraction) {
+    if (!Files.isRegularFile(tokensFile) || !Files.isRegularFile(countsFile)) {
+      return null;
+    }
+    TokenFile file = null;
+    try {
+      file = TokenFile.open(tokensFile, tokenizer.vocabSize());
+      CountedTokens tokens = CountedTokens.read(countsFile, file);
+      if (tokens != null) {
+        return split(tokenizer, tokens, validationFraction, null, List.of(file));
+      }
+    } catch (IOException | InputException e) {
+      // A cache that cannot be used is made again.
+    }
+    if (file != null) {
+      file.close();
+    }
+    return null;
+  }
+
+  private static TokenFile.Layout layout(Tokenizer tokenizer) {
+    return tokenizer.vocabSize() > 1 << 16 ? TokenFile.Layout.LLMC_LLAMA : TokenFile.Layout.LLMC;
+  }
+
+  /**
    * Opens token files made elsewhere.
    *
    * @param path what {@link TokenFiles} finds token files by
@@ -192,15 +326,7 @@ public final class Dataset implements AutoCloseable {
                   + "; choose bytes, chars, gpt2, or bpe:1024, or name a tokenizer.json, a folder"
                   + " with one, or a .gguf file.");
         }
-        int size;
-        try {
-          size = Integer.parseInt(name.substring(4));
-        } catch (NumberFormatException e) {
-          throw new InputException(
-              "The tokenizer " + name + " needs a number of tokens after the colon, as bpe:1024.",
-              e);
-        }
-        BpeTokenizer.checkSize(size);
+        int size = bpeSize(name);
         yield (corpus, limit, progress) -> {
           BpeTrainer trainer = new BpeTrainer();
           long sample = Math.min(limit, BPE_SAMPLE);
@@ -209,6 +335,18 @@ public final class Dataset implements AutoCloseable {
         };
       }
     };
+  }
+
+  private static int bpeSize(String name) {
+    int size;
+    try {
+      size = Integer.parseInt(name.substring(4));
+    } catch (NumberFormatException e) {
+      throw new InputException(
+          "The tokenizer " + name + " needs a number of tokens after the colon, as bpe:1024.", e);
+    }
+    BpeTokenizer.checkSize(size);
+    return size;
   }
 
   /** Takes a range of an array of UTF-8. */
@@ -299,7 +437,13 @@ public final class Dataset implements AutoCloseable {
   private static Corpus.Summary encode(
       Corpus corpus, Tokenizer tokenizer, Path target, Progress progress) {
     Corpus.Summary[] summary = new Corpus.Summary[1];
-    Path folder = target.toAbsolutePath().getParent();
+    makeFolder(target.toAbsolutePath().getParent());
+    TokenFile.write(
+        target, layout(tokenizer), sink -> summary[0] = encode(corpus, tokenizer, sink, progress));
+    return summary[0];
+  }
+
+  private static void makeFolder(Path folder) {
     try {
       Files.createDirectories(folder);
       if (!Files.isWritable(folder)) {
@@ -315,11 +459,6 @@ public final class Dataset implements AutoCloseable {
               Failures.describe(e)),
           e);
     }
-    TokenFile.write(
-        target,
-        tokenizer.vocabSize() > 1 << 16 ? TokenFile.Layout.LLMC_LLAMA : TokenFile.Layout.LLMC,
-        sink -> summary[0] = encode(corpus, tokenizer, sink, progress));
-    return summary[0];
   }
 
   /** However long the text, the same few tasks are filled again and again. */

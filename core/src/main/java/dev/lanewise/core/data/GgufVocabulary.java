@@ -219,14 +219,22 @@ final class GgufVocabulary {
     Map<String, Object> file = rest(way);
     file.put("added_tokens", added);
     file.put("model", bpe);
-    Object end = metadata.get(PREFIX + "eos_token_id");
+    OptionalInt begin = id(metadata, "bos_token_id", texts.size());
     return HuggingFaceTokenizer.read(
         file,
-        end instanceof Number id && id.longValue() >= 0 && id.longValue() < texts.size()
-            ? OptionalInt.of(id.intValue())
-            : OptionalInt.empty(),
-        metadata.get("tokenizer.chat_template") instanceof String template ? template : null,
+        new TokenizerFiles.Beside(
+            id(metadata, "eos_token_id", texts.size()),
+            begin.isPresent() ? texts.get(begin.getAsInt()) : null,
+            metadata.get("tokenizer.chat_template") instanceof String template ? template : null),
         source);
+  }
+
+  private static OptionalInt id(Map<String, Object> metadata, String name, int size) {
+    return metadata.get(PREFIX + name) instanceof Number id
+            && id.longValue() >= 0
+            && id.longValue() < size
+        ? OptionalInt.of(id.intValue())
+        : OptionalInt.empty();
   }
 
   private static Map<String, Object> added(int id, String text, boolean special) {

@@ -27,13 +27,11 @@ final class HuggingFaceTokenizer {
    * Makes a tokenizer.
    *
    * @param file the file's object
-   * @param endOfText the id that ends a document, if it is known from elsewhere
-   * @param chatTemplate how conversations are written; may be null
+   * @param beside what other files say about it
    * @param source the file, for error messages
    * @throws InputException if the object is no tokenizer, damaged, or of a kind that is not read
    */
-  static BpeTokenizer read(
-      Map<String, Object> file, OptionalInt endOfText, String chatTemplate, String source) {
+  static BpeTokenizer read(Map<String, Object> file, TokenizerFiles.Beside beside, String source) {
     JsonFields fields = new JsonFields(file, source);
     JsonFields model = fields.object("model");
     checkModel(model, source);
@@ -82,8 +80,7 @@ final class HuggingFaceTokenizer {
         pairs,
         words,
         normalizer,
-        endOfText.isPresent() ? endOfText : usualEnd(added),
-        chatTemplate);
+        beside.endOfText().isPresent() ? beside : beside.withEnd(usualEnd(added)));
   }
 
   private static void checkModel(JsonFields model, String source) {

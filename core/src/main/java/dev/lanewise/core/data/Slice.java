@@ -17,6 +17,16 @@ record Slice(TokenSequence whole, long start, long length) implements TokenSeque
   }
 
   @Override
+  public boolean allCount() {
+    return whole.allCount();
+  }
+
+  @Override
+  public boolean counts(long index) {
+    return whole.counts(start + Objects.checkIndex(index, length));
+  }
+
+  @Override
   public TokenSequence slice(long from, long to) {
     Objects.checkFromToIndex(from, to, length);
     return new Slice(whole, start + from, to - from);

@@ -10,6 +10,9 @@ import java.util.Locale;
 /**
  * Batches of windows: inputs are {@code context} tokens, targets the same window one token later.
  *
+ * <p>Targets that do not count ({@link TokenSequence#counts}) are {@link #IGNORE}. Where there are
+ * such, a window to train on that would have no other begins at the next place where one has.
+ *
  * <p>Both are [batch, context] row-major 32-bit integers off heap, filled anew by {@link #next}
  * without allocating. Which windows a batch holds depends on nothing but the seed and the batch's
  * number, so {@link #seek} continues a run exactly.
@@ -23,6 +26,7 @@ public final class TokenBatches implements AutoCloseable {
   private final int context;
   private final Order order;
   private final long count;
+  private final boolean slides;
 
   /** Targets at the start of each window but the first that count for nothing. */
   private final int history;
@@ -45,6 +49,11 @@ public final class TokenBatches implements AutoCloseable {
     this.context = context;
     this.order = order;
     this.count = count;
+    // Windows to train on must have something to learn; those of an evaluation cover all.
+    slides = count == Long.MAX_VALUE && !data.allCount();
+    if (slides && nextTarget(1) < 0) {
+      throw new InputException("There is nothing to learn: no token of an answer is a target.");
+    }
     long bytes = Integer.BYTES * (long) batch * context;
     inputs = arena.allocate(bytes, 64);
     targets = arena.allocate(bytes, 64);
@@ -209,6 +218,9 @@ public final class TokenBatches implements AutoCloseable {
     tokens = 0;
     for (int row = 0; row < batch; row++) {
       long from = order.offset(next, row);
+      if (slides) {
+        from = withTarget(from);
+      }
       long to = (long) row * context;
       int rows = Math.clamp(data.length() - 1 - from, 0, context);
       data.copy(rows > 0 ? from : 0, rows, inputs, to);
@@ -221,9 +233,46 @@ public final class TokenBatches implements AutoCloseable {
       for (int i = 0; i < ignored; i++) {
         targets.setAtIndex(ValueLayout.JAVA_INT, to + i, IGNORE);
       }
+      if (!data.allCount()) {
+        ignored += ignoreUncounted(from + 1 + ignored, rows - ignored, to + ignored);
+      }
       tokens += rows - ignored;
     }
     next++;
+  }
+
+  /** Takes targets out that do not count, and tells how many. */
+  private int ignoreUncounted(long from, int count, long to) {
+    int ignored = 0;
+    for (int i = 0; i < count; i++) {
+      if (!data.counts(from + i)) {
+        targets.setAtIndex(ValueLayout.JAVA_INT, to + i, IGNORE);
+        ignored++;
+      }
+    }
+    return ignored;
+  }
+
+  /** Where a window begins that has a target that counts: here, or at the next that does. */
+  private long withTarget(long from) {
+    long last = data.length() - 1;
+    for (long i = from + 1; i <= from + context; i++) {
+      if (data.counts(i)) {
+        return from;
+      }
+    }
+    long target = nextTarget(from + context + 1);
+    target = target < 0 ? nextTarget(1) : target;
+    return Math.clamp(target - 1 - context / 2, 0, last - context);
+  }
+
+  private long nextTarget(long from) {
+    for (long i = from; i < data.length(); i++) {
+      if (data.counts(i)) {
+        return i;
+      }
+    }
+    return -1;
   }
 
   /**

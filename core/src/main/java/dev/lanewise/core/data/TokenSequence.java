@@ -40,6 +40,27 @@ public interface TokenSequence {
   }
 
   /**
+   * Whether every token counts as a target, as those of plain text do.
+   *
+   * @return whether {@link #counts} is true everywhere
+   */
+  default boolean allCount() {
+    return true;
+  }
+
+  /**
+   * Whether a token counts as a target: of fine-tuning data, those of answers do.
+   *
+   * @param index position, from 0
+   * @return whether a model is to learn to predict the token
+   * @throws IndexOutOfBoundsException if the index is outside the sequence
+   */
+  default boolean counts(long index) {
+    Objects.checkIndex(index, length());
+    return true;
+  }
+
+  /**
    * A part of this sequence, through which nothing outside can be read.
    *
    * @param from position of the first token

@@ -24,6 +24,19 @@ final class TokenizerFiles {
 
   private TokenizerFiles() {}
 
+  /**
+   * What other files say about a tokenizer.
+   *
+   * @param endOfText the id that ends a document
+   * @param beginOfText the characters of the token that begins a text; may be null
+   * @param chatTemplate how conversations are written; may be null
+   */
+  record Beside(OptionalInt endOfText, String beginOfText, String chatTemplate) {
+    Beside withEnd(OptionalInt end) {
+      return new Beside(end, beginOfText, chatTemplate);
+    }
+  }
+
   static Tokenizer open(Path path) {
     if (Files.isDirectory(path)) {
       return openFolder(path);
@@ -109,8 +122,7 @@ final class TokenizerFiles {
       throw new InputException(path + " is JSON, but no tokenizer; " + wanted());
     }
     Map<String, Object> config = readIfThere(path.resolveSibling("tokenizer_config.json"));
-    return HuggingFaceTokenizer.read(
-        json, endOfText(path, config, json), chatTemplate(path, config), path.toString());
+    return HuggingFaceTokenizer.read(json, beside(path, config, json), path.toString());
   }
 
   /** GPT-2's older form, in which Qwen comes too. */
@@ -141,8 +153,7 @@ final class TokenizerFiles {
     }
     file.put("added_tokens", addedTokens(config, tokens));
     file.put("model", model);
-    return HuggingFaceTokenizer.read(
-        file, endOfText(vocab, config, file), chatTemplate(vocab, config), source);
+    return HuggingFaceTokenizer.read(file, beside(vocab, config, file), source);
   }
 
   /** Added tokens of a {@code tokenizer_config.json}, or GPT-2's one. */
@@ -168,6 +179,18 @@ final class TokenizerFiles {
       added.add(end);
     }
     return added;
+  }
+
+  private static Beside beside(
+      Path tokenizer, Map<String, Object> config, Map<String, Object> json) {
+    Object begin = config.get("bos_token");
+    if (begin instanceof Map<?, ?> token) {
+      begin = token.get("content");
+    }
+    return new Beside(
+        endOfText(tokenizer, config, json),
+        begin instanceof String text ? text : null,
+        chatTemplate(tokenizer, config));
   }
 
   /** The id that ends a text, as the files beside a tokenizer say it. */

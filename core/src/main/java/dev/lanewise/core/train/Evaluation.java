@@ -25,13 +25,13 @@ public final class Evaluation {
   }
 
   /**
-   * Mean cross-entropy over batches, each token counted once.
+   * Mean cross-entropy over batches, each target that counts counted once.
    *
    * @param model a model, which is in its own mode again afterwards
    * @param batches the batches, from where they stand
    * @param ids integers of a batch's shape, overwritten
    * @param targets likewise
-   * @return the loss in nats; its exponential is the perplexity
+   * @return the loss in nats; its exponential is the perplexity; NaN if no target counts
    */
   public static double meanLoss(Gpt model, TokenBatches batches, Tensor ids, Tensor targets) {
     return meanLoss(model, batches, ids, targets, Progress.SILENT);
@@ -58,6 +58,9 @@ public final class Evaluation {
               return Double.NaN;
             }
             batches.next();
+            if (batches.tokens() == 0) {
+              continue;
+            }
             ids.upload(batches.inputs());
             targets.upload(batches.targets());
             model.tape().reset();

@@ -7,6 +7,7 @@ import dev.lanewise.core.data.ByteTokenizer;
 import dev.lanewise.core.data.Corpus;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.EndOfText;
+import dev.lanewise.core.data.Examples;
 import dev.lanewise.core.data.TokenFiles;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.data.Tokenizers;
@@ -111,6 +112,9 @@ public record RunData(
       return Dataset.open(
           paths.getFirst(), known != null ? known : tokenizerOfTokenFiles(), validation);
     }
+    if (!paths.isEmpty() && Examples.are(paths)) {
+      return openExamples(known, cache, progress);
+    }
     Corpus corpus = Corpus.of(paths);
     if (!include.isEmpty()) {
       corpus = corpus.include(include.toArray(String[]::new));
@@ -130,6 +134,17 @@ public record RunData(
     return known != null
         ? Dataset.prepare(corpus, known, cache, validation, progress)
         : Dataset.prepare(corpus, tokenizer, cache, validation, progress);
+  }
+
+  private Dataset openExamples(Tokenizer known, Path cache, Dataset.Progress progress) {
+    if (!include.isEmpty() || !exclude.isEmpty() || limit > 0 || dropComments) {
+      throw new InputException(
+          "Examples in .jsonl files are used whole; leave out what selects files or text.");
+    }
+    Examples examples = Examples.of(paths);
+    return known != null
+        ? Dataset.prepare(examples, known, cache, validation, progress)
+        : Dataset.prepare(examples, tokenizer, cache, validation, progress);
   }
 
   /** The paths, for people. */

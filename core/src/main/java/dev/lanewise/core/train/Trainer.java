@@ -40,6 +40,7 @@ public final class Trainer implements AutoCloseable {
   private final AdamW optimizer;
   private final TorchGenerator generator;
   private final TokenBatches batches;
+  private final TokenBatches ahead;
   private final TokenSequence validation;
   private final TrainListener listener;
   private final Checkpoints checkpoints;
@@ -100,10 +101,10 @@ public final class Trainer implements AutoCloseable {
               config.context(),
               model.config().contextLength()));
     }
-    batches =
-        config.epochs()
-            ? TokenBatches.shuffled(train, config.batch(), config.context(), config.seed())
-            : TokenBatches.random(train, config.batch(), config.context(), config.seed());
+    batches = batches(train, config);
+    // Where targets differ in number, a pass weighs as much as it has of the step's, which must be
+    // known before the first.
+    ahead = train.allCount() || config.accumulate() == 1 ? null : batches(train, config);
     optimizer =
         new AdamW(tape, parameter -> parameter.shape().rank() == 2)
             .betas(config.beta1(), config.beta2())
@@ -173,18 +174,22 @@ public final class Trainer implements AutoCloseable {
     model.train();
     optimizer.zeroGrad();
     tape.setLossScale(1f / config.accumulate());
+    long counted = ahead == null ? 0 : countTargets();
     double loss = 0;
     for (int pass = 0; pass < config.accumulate(); pass++) {
-      if (config.overfit()) {
-        batches.seek(pass);
+      nextBatch(batches, pass);
+      if (ahead != null) {
+        tape.setLossScale(batches.tokens() / (float) counted);
       }
-      batches.next();
       ids.upload(batches.inputs());
       targets.upload(batches.targets());
       tape.reset();
       Tensor passLoss = model.loss(ids, targets);
       passLoss.backward();
-      loss += passLoss.item() / config.accumulate();
+      loss +=
+          ahead == null
+              ? passLoss.item() / config.accumulate()
+              : (double) passLoss.item() * batches.tokens() / counted;
     }
     double learningRate = schedule.at(step);
     double norm = optimizer.gradientNorm((float) config.clip());
@@ -224,6 +229,30 @@ public final class Trainer implements AutoCloseable {
                       " and resume from the last checkpoint, of step %d, which is kept",
                       savedAt)));
     }
+  }
+
+  private static TokenBatches batches(TokenSequence train, TrainConfig config) {
+    return config.epochs()
+        ? TokenBatches.shuffled(train, config.batch(), config.context(), config.seed())
+        : TokenBatches.random(train, config.batch(), config.context(), config.seed());
+  }
+
+  private void nextBatch(TokenBatches of, int pass) {
+    if (config.overfit()) {
+      of.seek(pass);
+    }
+    of.next();
+  }
+
+  /** The targets of the step to come. */
+  private long countTargets() {
+    ahead.seek(batches.position());
+    long counted = 0;
+    for (int pass = 0; pass < config.accumulate(); pass++) {
+      nextBatch(ahead, pass);
+      counted += ahead.tokens();
+    }
+    return counted;
   }
 
   /** Notes where a step begins, so that one that fails half-way can be taken back. */
@@ -466,5 +495,8 @@ public final class Trainer implements AutoCloseable {
   public void close() {
     optimizer.close();
     batches.close();
+    if (ahead != null) {
+      ahead.close();
+    }
   }
 }
