@@ -193,6 +193,11 @@ public final class AdamW implements AutoCloseable {
     tape.zeroGrad();
   }
 
+  /** Bytes that the moments of what is trained take. */
+  public long momentBytes() {
+    return moments.stream().mapToLong(Buffer::byteSize).sum();
+  }
+
   /** Number of updates so far. */
   public long steps() {
     return step;

@@ -35,6 +35,7 @@ import java.util.regex.Pattern;
 public final class Checkpoints {
   private static final String PREFIX = "step-";
   private static final String WRITING = ".writing-";
+  private static final String BEST = "best-";
   private static final String REMOVING = ".removing-";
 
   // Digits of any script: there are runs whose folders were named by a locale's.
@@ -107,7 +108,7 @@ public final class Checkpoints {
    * @throws InputException if it cannot be written
    */
   public Path save(Contents contents, TrainState state) {
-    return save(contents, state, name(state.step()));
+    return save(contents, state, name(PREFIX, state.step()));
   }
 
   /**
@@ -154,6 +155,51 @@ public final class Checkpoints {
     }
   }
 
+  /**
+   * Writes the checkpoint of the smallest validation loss so far, and then removes the one before.
+   * A run is never taken up from it unless it is named.
+   *
+   * @param contents what it holds
+   * @param state where the run stands
+   * @return its folder
+   * @throws InputException if it cannot be written
+   */
+  public Path saveBest(Contents contents, TrainState state) {
+    String name = name(BEST, state.step());
+    try {
+      // Of a former life of the run, which was taken up from before it.
+      Path former = folder.resolve(name);
+      if (isOwn(former, BEST)) {
+        remove(former);
+      }
+    } catch (IOException e) {
+      // Then it is kept under another name.
+    }
+    Path made = save(contents, state, name);
+    try (DirectoryStream<Path> all = Files.newDirectoryStream(folder, BEST + "*")) {
+      for (Path other : all) {
+        if (!other.equals(made) && isOwn(other, BEST)) {
+          remove(other);
+        }
+      }
+    } catch (IOException e) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "A former best checkpoint in %s cannot be removed (%s).",
+              folder,
+              Failures.describe(e)),
+          e);
+    }
+    return made;
+  }
+
+  private void remove(Path own) throws IOException {
+    Path leaving = folder.resolve(REMOVING + own.getFileName());
+    Files.move(own, leaving, StandardCopyOption.ATOMIC_MOVE);
+    removeOwn(leaving);
+  }
+
   private static IOException ioCause(Exception e) {
     Throwable cause = e;
     while (!(cause instanceof IOException) && cause.getCause() != null) {
@@ -184,14 +230,12 @@ public final class Checkpoints {
     try {
       List<Path> own = new ArrayList<>();
       for (Path candidate : numbered()) {
-        if (isOwn(candidate)) {
+        if (isOwn(candidate, PREFIX)) {
           own.add(candidate);
         }
       }
       for (Path old : own.subList(Math.min(newest, own.size()), own.size())) {
-        Path leaving = folder.resolve(REMOVING + old.getFileName());
-        Files.move(old, leaving, StandardCopyOption.ATOMIC_MOVE);
-        removeOwn(leaving);
+        remove(old);
       }
     } catch (IOException e) {
       throw new InputException(
@@ -205,10 +249,12 @@ public final class Checkpoints {
   }
 
   /** Whether a folder is a checkpoint under the name that it was given, with nothing added. */
-  private static boolean isOwn(Path path) throws IOException {
+  private static boolean isOwn(Path path, String prefix) throws IOException {
     try {
       return Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS)
-          && path.getFileName().toString().equals(name(CheckpointFiles.readState(path).step()))
+          && path.getFileName()
+              .toString()
+              .equals(name(prefix, CheckpointFiles.readState(path).step()))
           && holdsOwnFiles(path);
     } catch (InputException e) {
       return false;
@@ -273,8 +319,8 @@ public final class Checkpoints {
   // Finding
   // ----------------------------------------------------------------------------------------
 
-  private static String name(long step) {
-    return PREFIX + String.format(Locale.ROOT, "%08d", step);
+  private static String name(String prefix, long step) {
+    return prefix + String.format(Locale.ROOT, "%08d", step);
   }
 
   /** The step in a folder's name; -1 if there is none. */

@@ -128,7 +128,9 @@ public record MemoryPlan(
       }
       // In one piece, as it will be.
       tape.reserveActivations(Long.MAX_VALUE / 2);
-      Gpt gpt = new Gpt(tape, model, new TorchGenerator(0)).train();
+      Gpt gpt = new Gpt(tape, model, new TorchGenerator(0));
+      FineTuning.apply(config, gpt, null);
+      gpt.train();
       long parameters = 0;
       for (ParameterBlock block : tape.parameters()) {
         parameters += block.data().byteSize();
@@ -150,7 +152,7 @@ public record MemoryPlan(
         return new MemoryPlan(
             parameters + copy,
             tape.gradientBytes(),
-            2 * parameters,
+            optimizer.momentBytes(),
             tape.activationBytes(),
             JAVA + PER_THREAD * THREADS + cache.bytes() + logits);
       }

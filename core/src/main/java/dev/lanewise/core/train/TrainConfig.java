@@ -2,7 +2,9 @@ package dev.lanewise.core.train;
 
 import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.base.UsageException;
+import dev.lanewise.core.model.LoraConfig;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -44,6 +46,10 @@ import java.util.Map;
  * @param device device that was asked for: auto, cpu or cuda
  * @param precision what a GPU was asked to compute in
  * @param threads threads that were asked for; 0 for all cores
+ * @param lora corrections of low rank that are trained instead of the parameters; null for none
+ * @param freeze patterns of names of parameters that stay as they are, {@code *} for any part
+ * @param keepBest whether the checkpoint of the smallest validation loss is kept beside the newest
+ * @param patience validations without a smaller loss after which training ends; 0 for never
  */
 public record TrainConfig(
     long steps,
@@ -74,7 +80,11 @@ public record TrainConfig(
     String prompt,
     String device,
     String precision,
-    int threads) {
+    int threads,
+    LoraConfig lora,
+    List<String> freeze,
+    boolean keepBest,
+    int patience) {
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -93,6 +103,8 @@ public record TrainConfig(
     notNegative("rows of the head", headRows);
     positive("passes of a batch", memoryPasses);
     notNegative("threads", threads);
+    notNegative("patience", patience);
+    freeze = List.copyOf(freeze);
     if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) {
       throw new UsageException(
           "AdamW's decay rates lie in [0, 1), not " + beta1 + " and " + beta2 + ".");
@@ -175,6 +187,12 @@ public record TrainConfig(
     map.put("device", device);
     map.put("precision", precision);
     map.put("threads", threads);
+    if (lora != null) {
+      map.put("lora", lora.toMap());
+    }
+    map.put("freeze", freeze);
+    map.put("keepBest", keepBest);
+    map.put("patience", patience);
     return map;
   }
 
@@ -235,6 +253,18 @@ public record TrainConfig(
     if (fields.has("threads")) {
       builder.threads(fields.int32("threads"));
     }
+    if (fields.has("lora")) {
+      builder.lora(LoraConfig.fromFields(fields.object("lora")));
+    }
+    if (fields.members().get("freeze") instanceof List<?> list) {
+      builder.freeze(list.stream().map(String::valueOf).toList());
+    }
+    if (fields.has("keepBest")) {
+      builder.keepBest(fields.flag("keepBest"));
+    }
+    if (fields.has("patience")) {
+      builder.patience(fields.int32("patience"));
+    }
     return builder.build();
   }
 
@@ -275,6 +305,10 @@ public record TrainConfig(
     builder.device = device;
     builder.precision = precision;
     builder.threads = threads;
+    builder.lora = lora;
+    builder.freeze = freeze;
+    builder.keepBest = keepBest;
+    builder.patience = patience;
     return builder;
   }
 
@@ -309,6 +343,10 @@ public record TrainConfig(
     private String device = "auto";
     private String precision = "bf16";
     private int threads;
+    private LoraConfig lora;
+    private List<String> freeze = List.of();
+    private boolean keepBest;
+    private int patience;
 
     private Builder() {}
 
@@ -486,6 +524,30 @@ public record TrainConfig(
       return this;
     }
 
+    /** Sets the corrections of low rank that are trained instead of the parameters. */
+    public Builder lora(LoraConfig value) {
+      lora = value;
+      return this;
+    }
+
+    /** Sets patterns of names of parameters that stay as they are. */
+    public Builder freeze(List<String> value) {
+      freeze = value;
+      return this;
+    }
+
+    /** Sets whether the checkpoint of the smallest validation loss is kept. */
+    public Builder keepBest(boolean value) {
+      keepBest = value;
+      return this;
+    }
+
+    /** Sets after how many validations without a smaller loss training ends; 0 for never. */
+    public Builder patience(int value) {
+      patience = value;
+      return this;
+    }
+
     /**
      * The run.
      *
@@ -521,7 +583,11 @@ public record TrainConfig(
           prompt,
           device,
           precision,
-          threads);
+          threads,
+          lora,
+          freeze,
+          keepBest,
+          patience);
     }
   }
 }

@@ -18,6 +18,7 @@ import java.util.Map;
  * @param seconds time spent in training
  * @param bestValidation smallest validation loss, infinite before the first
  * @param validatedAt step of the last validation, -1 before the first
+ * @param sinceBest validations since the one of the smallest loss
  * @param finished whether the validation after the last step is over
  */
 public record TrainState(
@@ -30,6 +31,7 @@ public record TrainState(
     double seconds,
     double bestValidation,
     long validatedAt,
+    int sinceBest,
     boolean finished) {
 
   /** Names and values, for JSON. */
@@ -46,6 +48,7 @@ public record TrainState(
       map.put("bestValidation", bestValidation);
     }
     map.put("validatedAt", validatedAt);
+    map.put("sinceBest", sinceBest);
     map.put("finished", finished);
     return map;
   }
@@ -70,6 +73,7 @@ public record TrainState(
                 ? fields.number("bestValidation")
                 : Double.POSITIVE_INFINITY,
             fields.has("validatedAt") ? fields.integer("validatedAt") : step,
+            fields.has("sinceBest") ? fields.int32("sinceBest") : 0,
             fields.has("finished") && fields.flag("finished"));
     boolean sound =
         step >= 0
@@ -84,7 +88,8 @@ public record TrainState(
             && Double.isFinite(state.seconds)
             && state.bestValidation >= 0
             && state.validatedAt >= -1
-            && state.validatedAt <= step;
+            && state.validatedAt <= step
+            && state.sinceBest >= 0;
     if (!sound) {
       throw new InputException(
           String.format(

@@ -51,6 +51,7 @@ public final class Trainer implements AutoCloseable {
   private long skippedInARow;
   private long skipped;
   private double seconds;
+  private int sinceBest;
   private double bestValidation = Double.POSITIVE_INFINITY;
   private long validatedAt = -1;
   private boolean finished;
@@ -109,7 +110,12 @@ public final class Trainer implements AutoCloseable {
         new AdamW(tape, parameter -> parameter.shape().rank() == 2)
             .betas(config.beta1(), config.beta2())
             .weightDecay(config.weightDecay());
-    contents = new Checkpoints.Contents(model, tape.backend(), optimizer, generator);
+    contents =
+        new Checkpoints.Contents(
+            model.adapters() == null ? model : model.adapters(),
+            tape.backend(),
+            optimizer,
+            generator);
     Shape shape = Shape.of(config.batch(), config.context());
     ids = tape.ids(shape);
     targets = tape.ids(shape);
@@ -129,7 +135,7 @@ public final class Trainer implements AutoCloseable {
         // It was interrupted before the validation was over.
         validate(config.evalBatches());
       }
-      while (step < config.steps() && !stopping) {
+      while (step < config.steps() && !stopping && !outOfPatience()) {
         step();
         if (due(config.evalEvery())) {
           validate(config.evalBatches());
@@ -314,9 +320,9 @@ public final class Trainer implements AutoCloseable {
                 return !stopping;
               });
       if (!Double.isNaN(loss) || !stopping) {
-        bestValidation = Math.min(bestValidation, loss);
         validatedAt = step;
         listener.validation(new Validation(step, loss, tokens, available));
+        noteBest(loss);
       }
       return loss;
     } catch (RuntimeException | OutOfMemoryError e) {
@@ -325,6 +331,32 @@ public final class Trainer implements AutoCloseable {
               Locale.ROOT, "The validation at step %d failed (%s).", step, Failures.reason(e)));
       return Double.NaN;
     }
+  }
+
+  private void noteBest(double loss) {
+    if (!(loss < bestValidation)) {
+      sinceBest++;
+      return;
+    }
+    bestValidation = loss;
+    sinceBest = 0;
+    if (config.keepBest() && checkpoints != null) {
+      try {
+        checkpoints.saveBest(contents, state());
+      } catch (InputException e) {
+        listener.warning(e.getMessage());
+      }
+    }
+  }
+
+  /** Whether so many validations in a row were no better that training ends. */
+  public boolean outOfPatience() {
+    return config.patience() > 0 && sinceBest >= config.patience();
+  }
+
+  /** Smallest validation loss so far; infinite before the first. */
+  public double bestValidation() {
+    return bestValidation;
   }
 
   private boolean hasValidation() {
@@ -439,6 +471,7 @@ public final class Trainer implements AutoCloseable {
         seconds,
         bestValidation,
         validatedAt,
+        sinceBest,
         finished);
   }
 
@@ -469,6 +502,7 @@ public final class Trainer implements AutoCloseable {
     seconds = state.seconds();
     bestValidation = state.bestValidation();
     validatedAt = state.validatedAt();
+    sinceBest = state.sinceBest();
     // Runs of the first format were saved after their last validation.
     boolean whole = state.finished() || state.batch() == 0;
     finished = step >= config.steps() && whole;

@@ -73,9 +73,11 @@ public final class TrainingRun implements AutoCloseable {
       tape.reserveActivations(plan.activations());
       TorchGenerator generator = new TorchGenerator(config.seed());
       model = new Gpt(tape, description.model(), generator);
-      if (!resumed || !folder.checkpoints().any()) {
+      // Checkpoints of corrections do not hold what they correct.
+      if (!resumed || !folder.checkpoints().any() || config.lora() != null) {
         GptInit.gpt2(model, generator);
       }
+      FineTuning.apply(config, model, generator);
       trainer =
           owned(
               new Trainer(
