@@ -22,15 +22,20 @@ final class DeviceOptions {
   @Option(
       names = "--precision",
       paramLabel = "KIND",
-      description = "What a GPU computes in: bf16, tf32 or fp32. Default: ${DEFAULT-VALUE}.")
-  private String precision = "bf16";
+      description = "What a GPU computes in: bf16, tf32 or fp32. Default: bf16.")
+  private String precision;
 
   @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
   private Integer threads;
 
   /** Opens the device; warnings are for people. */
   Backend open() {
-    return Devices.open(device, precision(precision), threads);
+    Precision wanted = precision(precision == null ? "bf16" : precision);
+    Backend backend = Devices.open(device, wanted, threads);
+    if (precision != null && wanted != Precision.FP32 && backend.name().equals("cpu")) {
+      System.err.println("The CPU computes in fp32, whatever --precision says.");
+    }
+    return backend;
   }
 
   private static Precision precision(String name) {

@@ -2,16 +2,20 @@ package dev.lanewise.core.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.base.InputException;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.file.NoSuchFileException;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
@@ -143,5 +147,32 @@ class MainTest {
       assertTrue(lines.stream().anyMatch(line -> line.startsWith(label)), out.toString());
     }
     assertEquals("", err.toString());
+  }
+
+  @Test
+  void theListOfCommandsHasWholeSentences() {
+    for (Subcommand command : Main.commands()) {
+      String first = new CommandLine(command).getCommandSpec().usageMessage().description()[0];
+      assertTrue(first.endsWith("."), first);
+    }
+  }
+
+  @Test
+  void whatStandardOutputDoesNotTakeIsSaidUnlessNobodyReads() {
+    for (String reason : List.of("No space left on device", "Broken pipe")) {
+      StandardOutput output =
+          new StandardOutput(
+              new OutputStream() {
+                @Override
+                public void write(int b) throws IOException {
+                  throw new IOException(reason);
+                }
+              });
+      assertNull(output.fault());
+      assertThrows(IOException.class, () -> output.write(1));
+      if (reason.startsWith("Broken")) {
+        assertNull(output.fault());
+      }
+    }
   }
 }
