@@ -39,10 +39,58 @@ public final class Bfloat16 {
    */
   public static void fromFloat(
       MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    fromFloat(x, xOffset, n, y, yOffset, n, 1, n);
+  }
+
+  /**
+   * Rounds a matrix of floats to one of bfloat16.
+   *
+   * @param x floats, not transposed
+   * @param y bfloat16 of the same shape, not transposed
+   */
+  public static void fromFloat(Matrix x, Bfloat16Matrix y) {
+    checkShapes(x, y);
+    fromFloat(
+        x.segment(),
+        x.offset(),
+        x.stride(),
+        y.segment(),
+        y.offset(),
+        y.stride(),
+        x.rows(),
+        x.cols());
+  }
+
+  static void fromFloat(
+      MemorySegment x,
+      long xOffset,
+      long xStride,
+      MemorySegment y,
+      long yOffset,
+      long yStride,
+      long rows,
+      long cols) {
     try (Call call = Call.take()) {
-      call.input("x", x, xOffset, n);
-      call.typed("y", y, yOffset, n, Short.BYTES, true);
-      call.spans(1, n, Bfloat16::round);
+      call.input("x", x, xOffset, rows, cols, xStride);
+      call.typed("y", y, yOffset, rows, cols, yStride, Short.BYTES, true);
+      call.spans(rows, cols, Bfloat16::round);
+    }
+  }
+
+  private static void checkShapes(MatrixView x, MatrixView y) {
+    Checks.readable("x", x);
+    Checks.writable("y", y);
+    if (x.rows() != y.rows() || x.cols() != y.cols() || x.isTransposed() || y.isTransposed()) {
+      throw new IllegalArgumentException(
+          "x is "
+              + x.rows()
+              + " x "
+              + x.cols()
+              + " and y "
+              + y.rows()
+              + " x "
+              + y.cols()
+              + ": they must be of one shape, neither transposed");
     }
   }
 
@@ -56,10 +104,41 @@ public final class Bfloat16 {
    * @param n number of elements
    */
   public static void toFloat(MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    toFloat(x, xOffset, n, y, yOffset, n, 1, n);
+  }
+
+  /**
+   * Widens a matrix of bfloat16 to one of floats, exactly.
+   *
+   * @param x bfloat16, not transposed
+   * @param y floats of the same shape, not transposed
+   */
+  public static void toFloat(Bfloat16Matrix x, Matrix y) {
+    checkShapes(x, y);
+    toFloat(
+        x.segment(),
+        x.offset(),
+        x.stride(),
+        y.segment(),
+        y.offset(),
+        y.stride(),
+        x.rows(),
+        x.cols());
+  }
+
+  static void toFloat(
+      MemorySegment x,
+      long xOffset,
+      long xStride,
+      MemorySegment y,
+      long yOffset,
+      long yStride,
+      long rows,
+      long cols) {
     try (Call call = Call.take()) {
-      call.typed("x", x, xOffset, n, Short.BYTES, false);
-      call.output("y", y, yOffset, n);
-      call.spans(1, n, Bfloat16::widen);
+      call.typed("x", x, xOffset, rows, cols, xStride, Short.BYTES, false);
+      call.output("y", y, yOffset, rows, cols, yStride);
+      call.spans(rows, cols, Bfloat16::widen);
     }
   }
 

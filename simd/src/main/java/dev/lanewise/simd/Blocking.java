@@ -135,12 +135,16 @@ final class Blocking {
    * and its packed rows whole vectors, since packing overruns others.
    */
   static boolean sharesRows(int m, int n, int k, int threads) {
-    int depth = depth(k);
     return m <= n
         && k % LANES == 0
-        && depth % LANES == 0
-        && 4L * m * depth <= SHARED_BYTES
+        && depth(k) % LANES == 0
+        && hasRoomForRows(m, k)
         && byColumns(m, n, threads);
+  }
+
+  /** Whether the last-level cache has room for a block of packed rows of A. */
+  static boolean hasRoomForRows(int m, int k) {
+    return 4L * m * depth(k) <= SHARED_BYTES;
   }
 
   /**

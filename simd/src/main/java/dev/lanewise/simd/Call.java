@@ -153,6 +153,19 @@ final class Call implements Workers.Task, AutoCloseable {
     add(name, segment, offset, 1, n, n, elementBytes, isOutput);
   }
 
+  /** Rows of elements of another size. */
+  void typed(
+      String name,
+      MemorySegment segment,
+      long offset,
+      long rows,
+      long cols,
+      long stride,
+      int elementBytes,
+      boolean isOutput) {
+    add(name, segment, offset, rows, cols, stride, elementBytes, isOutput);
+  }
+
   /** {@code n} indices. */
   void indices(String name, Indices indices, long n) {
     if (indices == null) {

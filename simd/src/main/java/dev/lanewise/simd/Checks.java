@@ -65,7 +65,7 @@ final class Checks {
   }
 
   /** Refuses a matrix that the workers may not read. Its bounds were checked when it was made. */
-  static void readable(String name, Matrix matrix) {
+  static void readable(String name, MatrixView matrix) {
     if (matrix == null) {
       throw new IllegalArgumentException(name + " is null");
     }
@@ -73,7 +73,7 @@ final class Checks {
   }
 
   /** Refuses a matrix that the workers may not write. Its bounds were checked when it was made. */
-  static void writable(String name, Matrix matrix) {
+  static void writable(String name, MatrixView matrix) {
     readable(name, matrix);
     if (matrix.segment().isReadOnly()) {
       throw new IllegalArgumentException(name + " is written but its segment is read-only");
@@ -248,6 +248,43 @@ final class Checks {
             extent(rows, cols, stride) * Float.BYTES)
         && !interleaved(outStart, outCols, outStride, start, cols, stride)) {
       throw new IllegalArgumentException(outName + " is written but shares memory with " + name);
+    }
+  }
+
+  /** As {@link #disjoint} for matrices of any type; of two types, none may lie between others. */
+  static void disjoint(
+      String outName,
+      MemorySegment out,
+      long outOffset,
+      int outRows,
+      int outCols,
+      long outStride,
+      ElementType outType,
+      String name,
+      MemorySegment other,
+      long offset,
+      int rows,
+      int cols,
+      long stride,
+      ElementType type) {
+    if (outType == ElementType.FLOAT32 && type == ElementType.FLOAT32) {
+      disjoint(
+          outName, out, outOffset, outRows, outCols, outStride, name, other, offset, rows, cols,
+          stride);
+    } else {
+      long outCount = extent(outRows, outCols, outStride);
+      long count = extent(rows, cols, stride);
+      disjoint(
+          outName,
+          out,
+          outOffset,
+          outCount,
+          outType.bytes(),
+          name,
+          other,
+          offset,
+          count,
+          type.bytes());
     }
   }
 

@@ -117,16 +117,35 @@ public final class Epilogue {
 
   /** Checks the operands against a product's shape and memory, before it writes anything. */
   void check(int m, int n, MemorySegment c, long cOffset, long ldc) {
+    check(m, n, ElementType.FLOAT32, c, cOffset, ldc);
+  }
+
+  /** As {@link #check} for a product that is stored as any type. */
+  void check(int m, int n, ElementType cType, MemorySegment c, long cOffset, long ldc) {
     if (bias != null) {
       Checks.readable("bias", bias, biasOffset, n);
-      Checks.disjoint("c", c, cOffset, m, n, ldc, "bias", bias, biasOffset, 1, n, n);
+      Checks.disjoint(
+          "c",
+          c,
+          cOffset,
+          m,
+          n,
+          ldc,
+          cType,
+          "bias",
+          bias,
+          biasOffset,
+          1,
+          n,
+          n,
+          ElementType.FLOAT32);
     }
     if (gradientActivation != Activation.NONE && gradientOf == null) {
       throw new IllegalArgumentException("the gradient of " + gradientActivation + " of no matrix");
     }
-    checkMatrix("residual", residual, m, n, c, cOffset, ldc);
-    checkMatrix("gradient operand", gradientOf, m, n, c, cOffset, ldc);
-    checkMatrix("pre-activation", preActivation, m, n, c, cOffset, ldc);
+    checkMatrix("residual", residual, m, n, cType, c, cOffset, ldc);
+    checkMatrix("gradient operand", gradientOf, m, n, cType, c, cOffset, ldc);
+    checkMatrix("pre-activation", preActivation, m, n, cType, c, cOffset, ldc);
     if (preActivation != null) {
       Checks.writable("pre-activation", preActivation);
       Matrix p = preActivation;
@@ -145,7 +164,14 @@ public final class Epilogue {
   }
 
   private static void checkMatrix(
-      String name, Matrix matrix, int m, int n, MemorySegment c, long cOffset, long ldc) {
+      String name,
+      Matrix matrix,
+      int m,
+      int n,
+      ElementType cType,
+      MemorySegment c,
+      long cOffset,
+      long ldc) {
     if (matrix == null) {
       return;
     }
@@ -164,7 +190,20 @@ public final class Epilogue {
               + n);
     }
     Checks.disjoint(
-        "c", c, cOffset, m, n, ldc, name, matrix.segment(), matrix.offset(), m, n, matrix.stride());
+        "c",
+        c,
+        cOffset,
+        m,
+        n,
+        ldc,
+        cType,
+        name,
+        matrix.segment(),
+        matrix.offset(),
+        m,
+        n,
+        matrix.stride(),
+        matrix.type());
   }
 
   /** A stand-in whose operands are native copies; the pre-activation is copied back in the end. */

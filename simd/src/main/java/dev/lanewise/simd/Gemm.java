@@ -158,9 +158,7 @@ public final class Gemm {
   public static void multiply(
       float alpha, Matrix a, PackedMatrix b, float beta, Matrix c, Epilogue epilogue) {
     Checks.readable("a", a);
-    if (b == null) {
-      throw new IllegalArgumentException("b is null");
-    }
+    checkPacked(b, ElementType.FLOAT32);
     Checks.writable("c", c);
     checkShapes(a.rows(), a.cols(), b.rows, b.cols, c.rows(), c.cols());
     if (c.isTransposed()) {
@@ -181,7 +179,16 @@ public final class Gemm {
         epilogue);
   }
 
-  private static void checkShapes(int m, int k, int bRows, int n, int cRows, int cCols) {
+  static void checkPacked(PackedMatrix b, ElementType type) {
+    if (b == null) {
+      throw new IllegalArgumentException("b is null");
+    }
+    if (b.type != type) {
+      throw new IllegalArgumentException("b is packed as " + b.type + ", not " + type);
+    }
+  }
+
+  static void checkShapes(int m, int k, int bRows, int n, int cRows, int cCols) {
     if (k != bRows || m != cRows || n != cCols) {
       throw new IllegalArgumentException(
           "a is "
@@ -203,7 +210,7 @@ public final class Gemm {
     }
   }
 
-  private static void refuseTransposed(Epilogue epilogue) {
+  static void refuseTransposed(Epilogue epilogue) {
     if (epilogue != null && !epilogue.isEmpty()) {
       throw new IllegalArgumentException("c is transposed, which an epilogue does not allow");
     }
@@ -390,9 +397,7 @@ public final class Gemm {
       long cOffset,
       long ldc,
       Epilogue epilogue) {
-    if (b == null) {
-      throw new IllegalArgumentException("b is null");
-    }
+    checkPacked(b, ElementType.FLOAT32);
     int n = b.cols;
     int k = b.rows;
     checkOperand("a", a, aOffset, lda, m, k, transposeA);
@@ -499,13 +504,9 @@ public final class Gemm {
       long cOffset,
       long ldc,
       long cApart) {
-    if (batches < 0 || aApart < 0 || bApart < 0 || cApart < 0) {
-      throw new IllegalArgumentException(
-          batches + " products " + aApart + ", " + bApart + ", " + cApart + " floats apart");
-    }
     checkOperand("a", a, aOffset, lda, m, k, transposeA);
     checkOperand("b", b, bOffset, ldb, k, n, transposeB);
-    checkOutput(c, cOffset, ldc, m, n);
+    checkBatches(batches, aApart, bApart, m, n, c, cOffset, ldc, cApart);
     if (batches == 0) {
       return;
     }
@@ -514,21 +515,6 @@ public final class Gemm {
     long cExtent = spread(batches, cApart, extent(m, n, ldc, false));
     Checks.readable("a", a, aOffset, aExtent);
     Checks.readable("b", b, bOffset, bExtent);
-    Checks.writable("c", c, cOffset, cExtent);
-    boolean apart = cApart >= extent(m, n, ldc, false);
-    boolean interleaved = cApart >= n && (batches - 1L) <= (ldc - n) / Math.max(1, cApart);
-    if (batches > 1 && m > 0 && n > 0 && !apart && !interleaved) {
-      throw new IllegalArgumentException(
-          "c's products overlap: "
-              + m
-              + " x "
-              + n
-              + " of stride "
-              + ldc
-              + ", "
-              + cApart
-              + " apart");
-    }
     Checks.disjoint("c", c, cOffset, cExtent, "a", a, aOffset, aExtent);
     Checks.disjoint("c", c, cOffset, cExtent, "b", b, bOffset, bExtent);
     if (Staging.needed(a, b, c)) {
@@ -581,7 +567,44 @@ public final class Gemm {
         cApart);
   }
 
-  private static long spread(int batches, long apart, long extent) {
+  /** Checks the distances of products and C's memory, a whole for all of them. */
+  static void checkBatches(
+      int batches,
+      long aApart,
+      long bApart,
+      int m,
+      int n,
+      MemorySegment c,
+      long cOffset,
+      long ldc,
+      long cApart) {
+    if (batches < 0 || aApart < 0 || bApart < 0 || cApart < 0) {
+      throw new IllegalArgumentException(
+          batches + " products " + aApart + ", " + bApart + ", " + cApart + " elements apart");
+    }
+    checkOutput(c, cOffset, ldc, m, n);
+    if (batches == 0) {
+      return;
+    }
+    long extent = extent(m, n, ldc, false);
+    Checks.writable("c", c, cOffset, spread(batches, cApart, extent));
+    boolean apart = cApart >= extent;
+    boolean interleaved = cApart >= n && (batches - 1L) <= (ldc - n) / Math.max(1, cApart);
+    if (batches > 1 && m > 0 && n > 0 && !apart && !interleaved) {
+      throw new IllegalArgumentException(
+          "c's products overlap: "
+              + m
+              + " x "
+              + n
+              + " of stride "
+              + ldc
+              + ", "
+              + cApart
+              + " apart");
+    }
+  }
+
+  static long spread(int batches, long apart, long extent) {
     return extent == 0 ? 0 : Math.addExact(Math.multiplyExact(batches - 1L, apart), extent);
   }
 
@@ -717,6 +740,9 @@ public final class Gemm {
     job.alpha = alpha;
     job.beta = beta;
     job.epilogue = epilogue;
+    job.isPaired = false;
+    job.aHalf = false;
+    job.bHalf = false;
     return job;
   }
 
@@ -729,6 +755,18 @@ public final class Gemm {
       int rows,
       int cols,
       boolean isTransposed) {
+    checkOperand(name, segment, offset, stride, rows, cols, isTransposed, ElementType.FLOAT32);
+  }
+
+  static void checkOperand(
+      String name,
+      MemorySegment segment,
+      long offset,
+      long stride,
+      int rows,
+      int cols,
+      boolean isTransposed,
+      ElementType type) {
     if (rows < 0 || cols < 0) {
       throw new IllegalArgumentException(name + " has a negative shape: " + rows + " x " + cols);
     }
@@ -737,7 +775,8 @@ public final class Gemm {
       throw new IllegalArgumentException(
           name + ": stride " + stride + " is shorter than a stored row of " + storedCols);
     }
-    Checks.readable(name, segment, offset, extent(rows, cols, stride, isTransposed));
+    long extent = extent(rows, cols, stride, isTransposed);
+    Checks.readable(name, segment, offset, extent, type.bytes());
   }
 
   private static long checkOutput(MemorySegment c, long offset, long ldc, int m, int n) {
@@ -747,7 +786,7 @@ public final class Gemm {
     return extent;
   }
 
-  private static Epilogue checkedEpilogue(
+  static Epilogue checkedEpilogue(
       Epilogue epilogue, int m, int n, MemorySegment c, long cOffset, long ldc) {
     if (epilogue == null || epilogue.isEmpty()) {
       return null;

@@ -17,6 +17,10 @@ import java.lang.foreign.MemorySegment;
  * <p>Where B is transposed and A has few rows, packing B would take long beside multiplying with
  * it. Then the operands change places: the stored rows of B are read where they lie, A's are the
  * panels, and the product comes out transposed, in strips that are turned on their way to C.
+ *
+ * <p>A product of bfloat16 runs the same way over pairs of elements: the depth counts pairs, which
+ * take four bytes as floats do. Only packing and tiles differ. Where A's stored rows are no rows of
+ * pairs yet, they are packed by all threads together, as a transposed A is.
  */
 final class GemmJob implements Workers.Task {
   /** Products of fewer multiplications run on the calling thread. */
@@ -68,6 +72,15 @@ final class GemmJob implements Workers.Task {
   float beta;
   Epilogue epilogue;
 
+  /** Whether operands are multiplied as bfloat16. */
+  boolean isPaired;
+
+  /** Whether A is stored as bfloat16. */
+  boolean aHalf;
+
+  /** Whether B is stored as bfloat16. */
+  boolean bHalf;
+
   private long aBatch;
   private long bBatch;
   private long cBatch;
@@ -79,10 +92,18 @@ final class GemmJob implements Workers.Task {
   private boolean addsInTiles;
 
   private Phase phase;
+
+  /** Depth that is counted, in pairs if there are pairs. */
+  private int units;
+
   private int blocks;
   private int blockDepth;
   private int tasks;
   private boolean packsA;
+
+  /** Whether rows of A lie packed for all tasks. */
+  private boolean hasSharedRows;
+
   private int firstBlock;
   private int endBlock;
   private int block;
@@ -102,12 +123,13 @@ final class GemmJob implements Workers.Task {
   }
 
   void multiply() {
-    multiply(threadsFor((double) m * n * k));
+    multiply(threadsFor(1));
   }
 
   /** Threads that a number of multiplications is worth; if it is large, has the kernels ready. */
-  private static int threadsFor(double multiplications) {
-    if (multiplications >= LARGE) {
+  private int threadsFor(int products) {
+    double multiplications = (double) m * n * k * products;
+    if (multiplications >= LARGE && !isPaired) {
       MicroKernel.prepare();
     }
     return multiplications < SMALL ? 1 : Workers.threads();
@@ -120,10 +142,11 @@ final class GemmJob implements Workers.Task {
     if (alpha == 0) {
       k = 0;
     }
-    blocks = Math.max(1, Blocking.blocks(k));
-    blockDepth = Blocking.depth(k);
+    units = isPaired ? Bfloat16Packing.pairs(k) : k;
+    blocks = Math.max(1, Blocking.blocks(units));
+    blockDepth = Blocking.depth(units);
     addsInTiles = false;
-    if (m <= SkinnyKernel.ROWS && bTransposed && packed == null) {
+    if (m <= SkinnyKernel.ROWS && bTransposed && packed == null && !isPaired) {
       tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
       try (Scratch scratch = Scratch.take(SkinnyKernel.bytes(m, k))) {
         shared = scratch.segment;
@@ -134,7 +157,7 @@ final class GemmJob implements Workers.Task {
       }
       return;
     }
-    if (bTransposed && !aTransposed && packed == null && Blocking.turns(m, n, k)) {
+    if (bTransposed && !aTransposed && packed == null && Blocking.turns(m, n, units)) {
       exchange();
       try {
         multiplyTiles(threads);
@@ -161,27 +184,46 @@ final class GemmJob implements Workers.Task {
     int rows = m;
     m = n;
     n = rows;
+    boolean isHalf = aHalf;
+    aHalf = bHalf;
+    bHalf = isHalf;
+  }
+
+  /** Whether the kernel can read rows of A where they lie, if there are enough for a tile. */
+  private boolean readsRowsOfA() {
+    return !isPaired || (aHalf && (k & 1) == 0);
+  }
+
+  private boolean sharesRows(int threads, boolean byColumns) {
+    if (aTransposed) {
+      return (packed == null || isPaired) && Blocking.sharesRows(m, n, units, threads);
+    }
+    return byColumns && Blocking.hasRoomForRows(m, units);
   }
 
   private void multiplyTiles(int threads) {
+    hasSharedRows = false;
     addsInTiles =
         MicroKernel.ADDS
             && epilogue != null
             && epilogue.isSum()
             && blocks == 1
             && beta == 0
-            && !isTurned;
-    boolean scalesA = packed != null && alpha != 1;
+            && !isTurned
+            && !isPaired;
+    boolean scalesA = packed != null && alpha != 1 && !isPaired;
+    boolean needsRows = aTransposed || !readsRowsOfA();
     boolean byColumns =
         isTurned
             ? Blocking.dealsPanels(n, blockDepth, threads)
             : Blocking.byColumns(m, n, threads)
-                && (packed != null || !Blocking.keepsRows(m, n, k, threads));
-    if (!aTransposed && !scalesA && byColumns) {
+                && (packed != null || !Blocking.keepsRows(m, n, units, threads));
+    if (!needsRows && !scalesA && byColumns) {
       packsA = m < ROWS;
       multiplyColumns(0, blocks, threads);
-    } else if (aTransposed && packed == null && Blocking.sharesRows(m, n, k, threads)) {
+    } else if (needsRows && sharesRows(threads, byColumns)) {
       packsA = false;
+      hasSharedRows = true;
       try (Scratch scratch = Scratch.take(packedRowsBytes(m))) {
         shared = scratch.segment;
         for (block = 0; block < blocks; block++) {
@@ -191,7 +233,7 @@ final class GemmJob implements Workers.Task {
         }
       }
     } else {
-      packsA = aTransposed || scalesA || m < ROWS;
+      packsA = needsRows || scalesA || m < ROWS;
       int most = Blocking.sharedCols(n, blockDepth);
       try (Scratch scratch = Scratch.take(packed == null ? 4L * most * blockDepth + 64 : 64)) {
         shared = scratch.segment;
@@ -217,7 +259,7 @@ final class GemmJob implements Workers.Task {
   }
 
   private int depth(int ofBlock) {
-    return Math.min(blockDepth, k - ofBlock * blockDepth);
+    return Math.min(blockDepth, units - ofBlock * blockDepth);
   }
 
   private float beta(int ofBlock) {
@@ -237,7 +279,7 @@ final class GemmJob implements Workers.Task {
 
   /** Runs {@code batches} products of one shape whose operands lie some bytes apart. */
   void batched(int batches, long aApart, long bApart, long cApart) {
-    int threads = threadsFor((double) m * n * k * batches);
+    int threads = threadsFor(batches);
     aBatch = aApart;
     bBatch = bApart;
     cBatch = cApart;
@@ -295,6 +337,9 @@ final class GemmJob implements Workers.Task {
     job.beta = beta;
     job.epilogue = null;
     job.packed = null;
+    job.isPaired = isPaired;
+    job.aHalf = aHalf;
+    job.bHalf = bHalf;
     try {
       job.multiply(1);
     } finally {
@@ -335,7 +380,7 @@ final class GemmJob implements Workers.Task {
           rows = mine;
           rowAt = rowsAt;
           aRow = 4L * depth;
-        } else if (aTransposed) {
+        } else if (hasSharedRows) {
           rows = shared;
           rowAt = 0;
           aRow = 4L * depth;
@@ -364,7 +409,7 @@ final class GemmJob implements Workers.Task {
 
   /** Whether the kernel reads the columns of B where they lie, without packing. */
   private boolean readsDirectly(int cols) {
-    if (bTransposed || alpha != 1 || cols % MicroKernel.FEW_COLS != 0) {
+    if (bTransposed || alpha != 1 || isPaired || cols % MicroKernel.FEW_COLS != 0) {
       return false;
     }
     return m <= DIRECT_ROWS || liesPacked(cols);
@@ -426,7 +471,9 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine,
       long stripAt) {
     int depth = depth(kb);
-    boolean isPadded = packsA || aTransposed;
+    boolean isPadded = packsA || hasSharedRows;
+    boolean isPlain =
+        isPaired && isPlain(rows, rowAt, aRow, to - from, panels, panelAt, first, end, depth);
     for (int i = from; i < to; i += ROWS) {
       // The last tile is moved up to end with the last row.
       int start = isPadded ? i : Math.min(i, m - ROWS);
@@ -439,11 +486,34 @@ final class GemmJob implements Workers.Task {
         if (isTurned) {
           long stripTileAt = inStrip(stripAt, line + start - i, end - first, col - first);
           long stride = stripStride(end - first);
-          MicroKernel.multiply(
-              width, rows, tileAt, aRow, panels, at, depth, mine, stripTileAt, stride, 0);
+          if (isPaired) {
+            Bfloat16Kernel.multiply(
+                width,
+                rows,
+                tileAt,
+                aRow,
+                panels,
+                at,
+                depth,
+                mine,
+                stripTileAt,
+                stride,
+                alpha,
+                0,
+                isPlain,
+                mine);
+          } else {
+            MicroKernel.multiply(
+                width, rows, tileAt, aRow, panels, at, depth, mine, stripTileAt, stride, 0);
+          }
         } else {
           long bStep = isApart ? bStride : 0;
-          tile(width, rows, tileAt, aRow, panels, at, bStep, kb, i, to, i - start, col, mine);
+          if (isPaired) {
+            pairedTile(
+                width, rows, tileAt, aRow, panels, at, kb, i, to, i - start, col, isPlain, mine);
+          } else {
+            tile(width, rows, tileAt, aRow, panels, at, bStep, kb, i, to, i - start, col, mine);
+          }
         }
         at += isApart ? 4L * width : 4L * width * depth;
       }
@@ -456,12 +526,75 @@ final class GemmJob implements Workers.Task {
     }
   }
 
+  /** What {@link Bfloat16Kernel#isPlain} says of some rows and columns. */
+  private boolean isPlain(
+      MemorySegment rows,
+      long rowAt,
+      long aRow,
+      int count,
+      MemorySegment panels,
+      long panelAt,
+      int first,
+      int end,
+      int depth) {
+    if (Bfloat16Kernel.usesMachineCode()) {
+      return true;
+    }
+    int ofRows = Bfloat16Kernel.smallest(rows, rowAt, count, aRow, depth);
+    int ofPanels = Integer.MAX_VALUE;
+    int width;
+    for (int col = first; col < end; col += width) {
+      width = Blocking.panelCols(col, n);
+      int cols = Math.min(width, n - col);
+      int ofPanel = Bfloat16Kernel.smallest(panels, panelAt, depth, 4L * width, cols);
+      ofPanels = Math.min(ofPanels, ofPanel);
+      panelAt += 4L * width * depth;
+    }
+    return Bfloat16Kernel.isPlain(ofRows, ofPanels);
+  }
+
+  private void pairedTile(
+      int width,
+      MemorySegment rows,
+      long rowAt,
+      long aRow,
+      MemorySegment panels,
+      long panelAt,
+      int kb,
+      int i,
+      int rowEnd,
+      int above,
+      int col,
+      boolean isPlain,
+      MemorySegment temp) {
+    long at = cAt + i * cStride + 4L * col;
+    int height = Math.min(ROWS, rowEnd - i);
+    int cols = Math.min(width, n - col);
+    int depth = depth(kb);
+    float times = beta(kb);
+    if (height == ROWS && cols == width) {
+      Bfloat16Kernel.multiply(
+          width, rows, rowAt, aRow, panels, panelAt, depth, c, at, cStride, alpha, times, isPlain,
+          temp);
+    } else {
+      long rowBytes = 4L * width;
+      Bfloat16Kernel.multiply(
+          width, rows, rowAt, aRow, panels, panelAt, depth, temp, 0, rowBytes, alpha, 0, isPlain,
+          temp);
+      Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, times);
+    }
+  }
+
   private long packedRowsBytes(int rows) {
     return 4L * (rows + ROWS) * blockDepth + 64;
   }
 
   /** Packs whole rows of A, at least a tile of them. */
   private void packA(int kb, int from, int to, MemorySegment target, long at) {
+    if (isPaired) {
+      packPairsOfA(kb, from, to, target, at);
+      return;
+    }
     int depth = depth(kb);
     long firstAt = (long) kb * blockDepth;
     long rowBytes = 4L * depth;
@@ -480,8 +613,35 @@ final class GemmJob implements Workers.Task {
     }
   }
 
+  private void packPairsOfA(int kb, int from, int to, MemorySegment target, long at) {
+    long rowBytes = 4L * depth(kb);
+    int first = 2 * kb * blockDepth;
+    int depth = Math.min(k - first, 2 * depth(kb));
+    long bytes = elementBytes(aHalf);
+    if (aTransposed) {
+      long fromAt = aAt + first * aStride + bytes * from;
+      Bfloat16Packing.turnedRows(a, fromAt, aStride, aHalf, to - from, depth, target, at);
+      return;
+    }
+    int rows = (to - from + ROWS - 1) / ROWS * ROWS;
+    for (int i = 0; i < rows; i++) {
+      long rowAt = aAt + Math.min(from + i, to - 1) * aStride + bytes * first;
+      Bfloat16Packing.row(a, rowAt, aHalf, depth, target, at + i * rowBytes);
+    }
+  }
+
+  private static long elementBytes(boolean isHalf) {
+    return isHalf ? Short.BYTES : Float.BYTES;
+  }
+
   private void packB(int kb, int from, int to, MemorySegment target, long at) {
     int depth = depth(kb);
+    if (isPaired) {
+      int first = 2 * kb * blockDepth;
+      int elements = Math.min(k - first, 2 * depth);
+      packPairsOfB(b, bAt, bStride, bTransposed, bHalf, first, elements, from, to, n, target, at);
+      return;
+    }
     packB(b, bAt, bStride, bTransposed, kb * blockDepth, depth, from, to, n, target, at);
     if (alpha != 1) {
       long cols = to == n ? Blocking.packedCols(n) - from : to - from;
@@ -514,6 +674,36 @@ final class GemmJob implements Workers.Task {
         Packing.copy(b, fromAt, bStride, lines, depth, target, at, width);
       }
       at += 4L * width * depth;
+    }
+  }
+
+  /** As {@link #packB} in pairs of bfloat16; {@code first} and {@code depth} count elements. */
+  static void packPairsOfB(
+      MemorySegment b,
+      long bAt,
+      long bStride,
+      boolean isTransposed,
+      boolean isHalf,
+      int first,
+      int depth,
+      int from,
+      int to,
+      int n,
+      MemorySegment target,
+      long at) {
+    long bytes = elementBytes(isHalf);
+    int width;
+    for (int col = from; col < to; col += width) {
+      width = Blocking.panelCols(col, n);
+      int lines = Math.min(width, to - col);
+      if (isTransposed) {
+        long fromAt = bAt + col * bStride + bytes * first;
+        Bfloat16Packing.panelOfRows(b, fromAt, bStride, isHalf, lines, depth, target, at, width);
+      } else {
+        long fromAt = bAt + first * bStride + bytes * col;
+        Bfloat16Packing.columns(b, fromAt, bStride, isHalf, lines, depth, target, at, 4L * width);
+      }
+      at += 4L * width * Bfloat16Packing.pairs(depth);
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.lanewise.simd;
 
+import dev.lanewise.simd.machinecode.MachineCode;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.util.Locale;
@@ -85,12 +86,24 @@ public final class Machine {
     String forced = System.getProperty(WIDTH_PROPERTY);
     return String.format(
         Locale.ROOT,
-        "vectors of %d bits (%s), %d threads, %s %s, Java %s",
+        "vectors of %d bits (%s), %s, %d threads, %s %s, Java %s",
         vectorBits(),
         forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
+        bfloat16(),
         Workers.threads(),
         System.getProperty("os.name"),
         System.getProperty("os.arch"),
         Runtime.version().feature());
+  }
+
+  /**
+   * How products of bfloat16 are computed, and if it is not by machine code, why.
+   *
+   * @return some words for a log or a report
+   */
+  public static String bfloat16() {
+    return MachineCode.hasBfloat16() && vectorBits() != 512
+        ? "bfloat16 products by the Vector API: machine code is for vectors of 512 bits"
+        : MachineCode.describe();
   }
 }

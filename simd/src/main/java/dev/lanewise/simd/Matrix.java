@@ -17,7 +17,8 @@ import java.lang.foreign.MemorySegment;
  * @param isTransposed whether the view is the transpose of what is stored
  */
 public record Matrix(
-    MemorySegment segment, long offset, int rows, int cols, long stride, boolean isTransposed) {
+    MemorySegment segment, long offset, int rows, int cols, long stride, boolean isTransposed)
+    implements MatrixView {
 
   /**
    * Checks the view against its segment.
@@ -26,6 +27,17 @@ public record Matrix(
    *     stored row, or the view reaches past the segment
    */
   public Matrix {
+    check(segment, offset, rows, cols, stride, isTransposed, ElementType.FLOAT32);
+  }
+
+  static void check(
+      MemorySegment segment,
+      long offset,
+      int rows,
+      int cols,
+      long stride,
+      boolean isTransposed,
+      ElementType type) {
     int storedRows = isTransposed ? cols : rows;
     int storedCols = isTransposed ? rows : cols;
     if (rows < 0 || cols < 0 || offset < 0) {
@@ -37,7 +49,7 @@ public record Matrix(
           "stride " + stride + " is shorter than a stored row of " + storedCols);
     }
     if (storedRows > 0 && storedCols > 0) {
-      long room = segment.byteSize() / Float.BYTES - offset - storedCols;
+      long room = segment.byteSize() / type.bytes() - offset - storedCols;
       if (room < 0 || (stride > 0 && room / stride < storedRows - 1)) {
         throw new IllegalArgumentException(
             rows
@@ -48,10 +60,15 @@ public record Matrix(
                 + " at element "
                 + offset
                 + " does not fit in a segment of "
-                + segment.byteSize() / Float.BYTES
-                + " floats");
+                + segment.byteSize() / type.bytes()
+                + (type == ElementType.FLOAT32 ? " floats" : " bfloat16"));
       }
     }
+  }
+
+  @Override
+  public ElementType type() {
+    return ElementType.FLOAT32;
   }
 
   /**

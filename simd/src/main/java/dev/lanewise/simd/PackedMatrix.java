@@ -19,6 +19,7 @@ public final class PackedMatrix {
     private long at;
     private long stride;
     private boolean isTransposed;
+    private boolean isHalf;
 
     @Override
     public void run(int task) {
@@ -26,11 +27,29 @@ public final class PackedMatrix {
       int panels = Blocking.panels(t.cols);
       int block = task / panels;
       int first = block * t.blockDepth;
-      int depth = Math.min(t.blockDepth, t.rows - first);
+      int depth = Math.min(t.blockDepth, t.units - first);
       int col = task % panels * MicroKernel.COLS;
       int end = (int) Math.min(t.cols, (long) col + MicroKernel.COLS);
       long to = t.panel(block, col);
-      GemmJob.packB(from, at, stride, isTransposed, first, depth, col, end, t.cols, t.segment, to);
+      if (t.type == ElementType.BFLOAT16) {
+        int elements = Math.min(2 * depth, t.rows - 2 * first);
+        GemmJob.packPairsOfB(
+            from,
+            at,
+            stride,
+            isTransposed,
+            isHalf,
+            2 * first,
+            elements,
+            col,
+            end,
+            t.cols,
+            t.segment,
+            to);
+      } else {
+        GemmJob.packB(
+            from, at, stride, isTransposed, first, depth, col, end, t.cols, t.segment, to);
+      }
     }
   }
 
@@ -40,6 +59,10 @@ public final class PackedMatrix {
   final int rows;
   final int cols;
   final int blockDepth;
+  final ElementType type;
+
+  /** Rows that are packed, in pairs if there are pairs. */
+  private final int units;
 
   /**
    * Memory for a matrix, not packed yet: products with it are undefined until {@link #pack}.
@@ -49,13 +72,27 @@ public final class PackedMatrix {
    * @param cols columns of the operand and of the product
    */
   public PackedMatrix(Arena arena, int rows, int cols) {
+    this(arena, rows, cols, ElementType.FLOAT32);
+  }
+
+  /**
+   * Memory for a matrix, not packed yet: products with it are undefined until {@link #pack}.
+   *
+   * @param arena where the memory comes from; not a confined one
+   * @param rows rows of the operand, the depth of the product
+   * @param cols columns of the operand and of the product
+   * @param type how it is packed: floats for {@link Gemm}, bfloat16 for {@link Bfloat16Gemm}
+   */
+  public PackedMatrix(Arena arena, int rows, int cols, ElementType type) {
     if (rows < 0 || cols < 0) {
       throw new IllegalArgumentException("negative shape: " + rows + " x " + cols);
     }
     this.rows = rows;
     this.cols = cols;
-    this.blockDepth = Blocking.depth(rows);
-    this.segment = arena.allocate(Math.max(64, bytes(rows, cols)), 64);
+    this.type = type;
+    this.units = type == ElementType.BFLOAT16 ? Bfloat16Packing.pairs(rows) : rows;
+    this.blockDepth = Blocking.depth(units);
+    this.segment = arena.allocate(Math.max(64, bytes(rows, cols, type)), 64);
     Checks.readable("packed matrix", segment, 0, 0);
   }
 
@@ -67,7 +104,19 @@ public final class PackedMatrix {
    * @return the packed operand
    */
   public static PackedMatrix of(Arena arena, Matrix matrix) {
-    PackedMatrix packed = new PackedMatrix(arena, matrix.rows(), matrix.cols());
+    return of(arena, matrix, ElementType.FLOAT32);
+  }
+
+  /**
+   * Packs a matrix into new memory.
+   *
+   * @param arena where the memory comes from; not a confined one
+   * @param matrix the operand, of floats or bfloat16; floats only if it is packed as floats
+   * @param type how it is packed: floats for {@link Gemm}, bfloat16 for {@link Bfloat16Gemm}
+   * @return the packed operand
+   */
+  public static PackedMatrix of(Arena arena, MatrixView matrix, ElementType type) {
+    PackedMatrix packed = new PackedMatrix(arena, matrix.rows(), matrix.cols(), type);
     packed.pack(matrix);
     return packed;
   }
@@ -80,16 +129,30 @@ public final class PackedMatrix {
    * @return bytes, a little more than {@code 4 * rows * cols}
    */
   public static long bytes(int rows, int cols) {
-    return rows * Blocking.packedCols(cols) * Float.BYTES;
+    return bytes(rows, cols, ElementType.FLOAT32);
+  }
+
+  /**
+   * Bytes that a packed matrix takes.
+   *
+   * @param rows rows of the operand
+   * @param cols columns of the operand
+   * @param type how it is packed
+   * @return bytes, a little more than its elements take
+   */
+  public static long bytes(int rows, int cols, ElementType type) {
+    long units = type == ElementType.BFLOAT16 ? Bfloat16Packing.pairs(rows) : rows;
+    return units * Blocking.packedCols(cols) * Float.BYTES;
   }
 
   /**
    * Packs a matrix in place of what was packed before.
    *
    * @param matrix the operand, of this object's shape
-   * @throws IllegalArgumentException if the shape differs or a segment cannot be used
+   * @throws IllegalArgumentException if the shape differs, a segment cannot be used, or bfloat16
+   *     were to be packed as floats
    */
-  public void pack(Matrix matrix) {
+  public void pack(MatrixView matrix) {
     Checks.readable("matrix", matrix);
     if (matrix.rows() != rows || matrix.cols() != cols) {
       throw new IllegalArgumentException(
@@ -102,11 +165,11 @@ public final class PackedMatrix {
               + " x "
               + cols);
     }
-    pack(matrix.segment(), matrix.offset(), matrix.stride(), matrix.isTransposed());
+    pack(matrix.type(), matrix.segment(), matrix.offset(), matrix.stride(), matrix.isTransposed());
   }
 
   /**
-   * The raw form of {@link #pack(Matrix)}.
+   * The raw form of {@link #pack(MatrixView)} for floats.
    *
    * @param from memory of the matrix
    * @param offset first element, counted in floats
@@ -115,29 +178,50 @@ public final class PackedMatrix {
    *     columns of the operand
    */
   public void pack(MemorySegment from, long offset, long stride, boolean isTransposed) {
-    Gemm.checkOperand("matrix", from, offset, stride, rows, cols, isTransposed);
+    pack(ElementType.FLOAT32, from, offset, stride, isTransposed);
+  }
+
+  /**
+   * The raw form of {@link #pack(MatrixView)}.
+   *
+   * @param stored how the matrix is stored
+   * @param from memory of the matrix
+   * @param offset first element
+   * @param stride elements between stored rows
+   * @param isTransposed whether the transpose of what is stored is packed: stored rows are then
+   *     columns of the operand
+   */
+  public void pack(
+      ElementType stored, MemorySegment from, long offset, long stride, boolean isTransposed) {
+    if (stored == ElementType.BFLOAT16 && type == ElementType.FLOAT32) {
+      throw new IllegalArgumentException("matrix is bfloat16, which is not packed as floats");
+    }
+    int bytes = stored.bytes();
+    Gemm.checkOperand("matrix", from, offset, stride, rows, cols, isTransposed, stored);
     Checks.writable("packed matrix", segment, 0, 0);
     long extent = Gemm.extent(rows, cols, stride, isTransposed);
     Checks.disjoint(
-        "packed matrix", segment, 0, segment.byteSize() / 4, "matrix", from, offset, extent);
+        "packed matrix", segment, 0, segment.byteSize(), 1, "matrix", from, offset, extent, bytes);
     if (Staging.needed(from)) {
       try (var staging = new Staging()) {
-        run(staging.input(from, offset * 4, extent * 4), 0, stride, isTransposed);
+        run(stored, staging.input(from, offset * bytes, extent * bytes), 0, stride, isTransposed);
       }
     } else {
-      run(from, offset, stride, isTransposed);
+      run(stored, from, offset, stride, isTransposed);
     }
   }
 
-  private void run(MemorySegment from, long offset, long stride, boolean isTransposed) {
+  private void run(
+      ElementType stored, MemorySegment from, long offset, long stride, boolean isTransposed) {
     Job job = JOBS.take();
     job.target = this;
     job.from = from;
-    job.at = offset * Float.BYTES;
-    job.stride = stride * Float.BYTES;
+    job.at = offset * stored.bytes();
+    job.stride = stride * stored.bytes();
     job.isTransposed = isTransposed;
+    job.isHalf = stored == ElementType.BFLOAT16;
     try {
-      Workers.parallel(Blocking.blocks(rows) * Blocking.panels(cols), job);
+      Workers.parallel(Blocking.blocks(units) * Blocking.panels(cols), job);
     } finally {
       job.target = null;
       job.from = null;
@@ -148,7 +232,7 @@ public final class PackedMatrix {
   /** Byte offset of the panel that starts at a column, in a block of rows. */
   long panel(int block, int col) {
     int first = block * blockDepth;
-    int depth = Math.min(blockDepth, rows - first);
+    int depth = Math.min(blockDepth, units - first);
     return Float.BYTES * (first * Blocking.packedCols(cols) + (long) col * depth);
   }
 }
