@@ -2,7 +2,10 @@ package dev.lanewise.core.train;
 
 import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.model.Gpt;
+import dev.lanewise.core.tensor.Shape;
+import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
 
 /** How well a model predicts tokens. */
 public final class Evaluation {
@@ -61,13 +64,39 @@ public final class Evaluation {
             if (batches.tokens() == 0) {
               continue;
             }
-            ids.upload(batches.inputs());
-            targets.upload(batches.targets());
-            model.tape().reset();
-            sum += (double) model.loss(ids, targets).item() * batches.tokens();
+            sum += loss(model, batches, ids, targets) * batches.tokens();
             tokens += batches.tokens();
           }
           return sum / tokens;
         });
+  }
+
+  /** Loss of a batch, computed for no more rows than hold tokens: the last may be nearly empty. */
+  private static double loss(Gpt model, TokenBatches batches, Tensor ids, Tensor targets) {
+    Tape tape = model.tape();
+    tape.reset();
+    int context = batches.context();
+    int rows = filledRows(batches);
+    if (rows == batches.batch()) {
+      ids.upload(batches.inputs());
+      targets.upload(batches.targets());
+      return model.loss(ids, targets).item();
+    }
+    long count = (long) rows * context;
+    Shape shape = Shape.of(rows, context);
+    Tensor someIds = tape.over(shape, ids.data().slice(0, count));
+    Tensor someTargets = tape.over(shape, targets.data().slice(0, count));
+    someIds.upload(batches.inputs().asSlice(0, count * Integer.BYTES));
+    someTargets.upload(batches.targets().asSlice(0, count * Integer.BYTES));
+    return model.loss(someIds, someTargets).item();
+  }
+
+  private static int filledRows(TokenBatches batches) {
+    long last = (long) batches.batch() * batches.context() - 1;
+    while (last > 0
+        && batches.targets().getAtIndex(ValueLayout.JAVA_INT, last) == TokenBatches.IGNORE) {
+      last--;
+    }
+    return (int) (last / batches.context()) + 1;
   }
 }
