@@ -14,6 +14,7 @@ module dev.lanewise.core {
   exports dev.lanewise.core.cli;
   exports dev.lanewise.core.data;
   exports dev.lanewise.core.examples;
+  exports dev.lanewise.core.exchange;
   exports dev.lanewise.core.format;
   exports dev.lanewise.core.machine;
   exports dev.lanewise.core.model;

@@ -43,11 +43,7 @@ import picocli.CommandLine.Spec;
       "  lanewise eval --from runs/notes --data a.txt b.txt --stride 32"
     })
 final class EvalCommand implements Subcommand {
-  @Option(
-      names = "--from",
-      required = true,
-      paramLabel = "RUN",
-      description = "Run folder, or one checkpoint of it.")
+  @Option(names = "--from", required = true, paramLabel = "MODEL", description = TrainedModel.FROM)
   private Path from;
 
   @Option(

@@ -43,11 +43,7 @@ import picocli.CommandLine.Spec;
       "  cat letter.txt | lanewise generate --from runs/notes --prompt-file - --greedy"
     })
 final class GenerateCommand implements Subcommand {
-  @Option(
-      names = "--from",
-      required = true,
-      paramLabel = "RUN",
-      description = "Run folder, or one checkpoint of it.")
+  @Option(names = "--from", required = true, paramLabel = "MODEL", description = TrainedModel.FROM)
   private Path from;
 
   @Option(

@@ -63,6 +63,7 @@ public final class Main {
         new GenerateCommand(),
         new EvalCommand(),
         new LrFindCommand(),
+        new ExportCommand(),
         new ParityCommand(),
         new DoctorCommand());
   }

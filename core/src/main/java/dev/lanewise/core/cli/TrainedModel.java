@@ -1,14 +1,11 @@
 package dev.lanewise.core.cli;
 
-import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Tokenizer;
+import dev.lanewise.core.exchange.Pretrained;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.tensor.Tape;
-import dev.lanewise.core.train.Checkpoints;
-import dev.lanewise.core.train.RunFolder;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.function.Consumer;
@@ -31,69 +28,29 @@ record TrainedModel(
     Tokenizer tokenizer,
     Consumer<Gpt> parameters) {
 
+  /** What {@code --from} takes. */
+  static final String FROM =
+      "A run folder or one of its checkpoints, a folder of Hugging Face's, a .gguf file, or a model"
+          + " of llm.c's.";
+
+  /** Sequences of a forward pass where training does not say. */
+  private static final int BATCH = 4;
+
   /**
    * Finds a model.
    *
-   * @param from a run folder, whose newest whole checkpoint is taken, or one checkpoint's folder
+   * @param from as in {@link Pretrained#open(Path)}
    * @param warnings hears of damaged checkpoints
    */
   static TrainedModel find(Path from, Consumer<String> warnings) {
-    if (!Files.isDirectory(from)) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              Files.exists(from)
-                  ? "%s is a file; name the folder of a run, or of one of its checkpoints."
-                  : "There is no folder %s.",
-              from));
-    }
-    if (!Files.exists(from.resolve("state.json"))) {
-      RunFolder run = new RunFolder(from);
-      run.describe();
-      Checkpoints.Checkpoint newest =
-          run.checkpoints()
-              .newest(warnings)
-              .orElseThrow(
-                  () ->
-                      new InputException(
-                          String.format(
-                              Locale.ROOT, "The run %s has no whole checkpoint yet.", from)));
-      return of(run, newest);
-    }
-    Path checkpoints = from.toAbsolutePath().normalize().getParent();
-    Path run = checkpoints == null ? null : checkpoints.getParent();
-    if (run == null || !new RunFolder(run).exists()) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "The checkpoint %s lies outside its run, whose config.json and tokenizer.json are"
-                  + " needed to use it; leave it in the run's folder checkpoints.",
-              from));
-    }
-    return of(new RunFolder(run), Checkpoints.open(from));
-  }
-
-  private static TrainedModel of(RunFolder run, Checkpoints.Checkpoint checkpoint) {
-    RunFolder.Description description = run.describe();
-    GptConfig config = description.model().withDropout(0);
-    Tokenizer tokenizer = run.tokenizer();
-    if (tokenizer.vocabSize() > config.vocabSize()) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "%s: the tokenizer has %,d tokens, but the model only %,d, so they do not belong"
-                  + " together; restore the run's tokenizer.json and config.json.",
-              run.path(),
-              tokenizer.vocabSize(),
-              config.vocabSize()));
-    }
+    Pretrained model = Pretrained.open(from, warnings);
     return new TrainedModel(
-        String.format(Locale.ROOT, "%s, step %,d", run.path(), checkpoint.step()),
-        config,
-        Math.min(description.training().context(), config.contextLength()),
-        description.training().batch(),
-        tokenizer,
-        checkpoint::restore);
+        model.name(),
+        model.config(),
+        model.context(),
+        model.batch().orElse(BATCH),
+        model.tokenizer(),
+        model::copyTo);
   }
 
   /**

@@ -164,6 +164,47 @@ public final class BpeTokenizer implements Tokenizer {
   }
 
   /**
+   * A vocabulary whose ids are ranks, from the bytes of its tokens.
+   *
+   * @param tokens bytes by id, the end of the text last
+   * @throws IllegalArgumentException if they are not such tokens
+   */
+  static BpeTokenizer ranked(List<byte[]> tokens) {
+    byte[][] learnt = tokens.subList(0, tokens.size() - 1).toArray(byte[][]::new);
+    if (!Arrays.equals(tokens.getLast(), END_OF_TEXT.getBytes(StandardCharsets.US_ASCII))) {
+      throw new IllegalArgumentException("the last token is not " + END_OF_TEXT);
+    }
+    if (Arrays.deepEquals(learnt, Arrays.copyOf(Gpt2.TOKENIZER.tokens, learnt.length))
+        && tokens.size() == Gpt2.TOKENIZER.vocabSize()) {
+      return Gpt2.TOKENIZER;
+    }
+    for (int b = 0; b < 256; b++) {
+      if (b >= learnt.length || learnt[b].length != 1 || (learnt[b][0] & 0xff) != b) {
+        throw new IllegalArgumentException("the first tokens are not the bytes");
+      }
+    }
+    BytePairs pairs = new BytePairs(learnt);
+    try {
+      pairs.lastMerges();
+    } catch (InputException e) {
+      throw new IllegalArgumentException(e);
+    }
+    return new BpeTokenizer("bpe", learnt);
+  }
+
+  /** Whether this gives GPT-2's ids and bytes, whatever file it was read from. */
+  boolean isGpt2() {
+    return name.equals("gpt2")
+        || chatTemplate == null
+            && tokens.length == Gpt2.TOKENIZER.tokens.length
+            && endOfText.equals(Gpt2.TOKENIZER.endOfText)
+            && Arrays.deepEquals(tokens, Gpt2.TOKENIZER.tokens)
+            && vocabulary.get().rest().get("normalizer") == null
+            && vocabulary.get().ggufName().filter("gpt-2"::equals).isPresent()
+            && vocabulary.get().added().stream().allMatch(t -> t.id() == tokens.length - 1);
+  }
+
+  /**
    * The same vocabulary with another treatment of {@code <|endoftext|>} and other special tokens.
    *
    * @param newPolicy what to make of their characters in a text

@@ -29,9 +29,12 @@ final class GgufVocabulary {
           + "\\n"
           + "]+|\\s+(?!\\S)|\\s+";
 
-  private static final int CONTROL = 3;
-  private static final int USER_DEFINED = 4;
-  private static final int UNUSED = 5;
+  /** Kinds of tokens under {@code tokenizer.ggml.token_type}. */
+  static final int NORMAL = 1;
+
+  static final int CONTROL = 3;
+  static final int USER_DEFINED = 4;
+  static final int UNUSED = 5;
 
   private GgufVocabulary() {}
 
@@ -191,14 +194,17 @@ final class GgufVocabulary {
    * @param source the file, for error messages
    * @throws InputException if there is no tokenizer, it is damaged, or of a kind that is not read
    */
-  static BpeTokenizer read(Map<String, Object> metadata, String source) {
+  static Tokenizer read(Map<String, Object> metadata, String source) {
     Object model = metadata.get(PREFIX + "model");
+    List<?> types = metadata.get(PREFIX + "token_type") instanceof List<?> list ? list : List.of();
+    if ("rwkv".equals(model)) {
+      return PlainVocabulary.ofGguf(strings(metadata, "tokens", source), types, source);
+    }
     if (!"gpt2".equals(model)) {
       throw new InputException(source + " " + describe(model));
     }
     Way way = way(metadata.get(PREFIX + "pre"), source);
     List<String> texts = strings(metadata, "tokens", source);
-    List<?> types = metadata.get(PREFIX + "token_type") instanceof List<?> list ? list : List.of();
     Map<String, Object> vocab = new LinkedHashMap<>();
     List<Object> added = new ArrayList<>();
     for (int id = 0; id < texts.size(); id++) {

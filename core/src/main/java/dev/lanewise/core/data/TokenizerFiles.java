@@ -14,6 +14,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalInt;
 
 /** Finds out what a file or folder holds for a tokenizer, and reads it. */
@@ -120,6 +121,10 @@ final class TokenizerFiles {
     }
     if (!json.containsKey("model")) {
       throw new InputException(path + " is JSON, but no tokenizer; " + wanted());
+    }
+    Optional<Tokenizer> plain = PlainVocabulary.ofHuggingFace(json);
+    if (plain.isPresent()) {
+      return plain.get();
     }
     Map<String, Object> config = readIfThere(path.resolveSibling("tokenizer_config.json"));
     return HuggingFaceTokenizer.read(json, beside(path, config, json), path.toString());

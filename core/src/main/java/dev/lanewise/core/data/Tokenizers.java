@@ -62,7 +62,7 @@ public final class Tokenizers {
    *     message names the kind
    */
   public static Tokenizer open(Path path) {
-    return TokenizerFiles.open(path);
+    return ours(TokenizerFiles.open(path));
   }
 
   /**
@@ -91,7 +91,14 @@ public final class Tokenizers {
    * @throws InputException if there is none, it is damaged, or not byte-level BPE
    */
   public static Tokenizer fromGguf(Map<String, Object> metadata, String source) {
-    return GgufVocabulary.read(metadata, source);
+    return ours(GgufVocabulary.read(metadata, source));
+  }
+
+  /** GPT-2's vocabulary is ours, whoever wrote it down: a run need not keep a copy. */
+  private static Tokenizer ours(Tokenizer tokenizer) {
+    return tokenizer instanceof BpeTokenizer bpe && bpe.isGpt2()
+        ? BpeTokenizer.gpt2(EndOfText.ALLOW)
+        : tokenizer;
   }
 
   /**

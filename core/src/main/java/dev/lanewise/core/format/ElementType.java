@@ -1,8 +1,8 @@
 package dev.lanewise.core.format;
 
 /**
- * Types of the elements of stored tensors, under the names of the safetensors format and in its
- * order (by alignment, smallest first).
+ * Types of the elements of stored tensors. Plain ones have the names of the safetensors format and
+ * its order (by alignment, smallest first); blocks of quantised numbers follow, as GGUF has them.
  */
 public enum ElementType {
   /** A byte that is 0 or 1. */
@@ -34,16 +34,61 @@ public enum ElementType {
   /** Signed 64 bit integer. */
   I64(8),
   /** Unsigned 64 bit integer. */
-  U64(8);
+  U64(8),
+  /** 32 numbers as a half precision scale and signed bytes, {@code scale * byte}. */
+  Q8_0(32, 34),
+  /**
+   * 32 numbers as a half precision scale and 4 bits each, {@code scale * (bits - 8)}: the low bits
+   * of 16 bytes are the first half, the high bits the second.
+   */
+  Q4_0(32, 18);
 
-  private final int bytes;
+  private final int blockElements;
+  private final int blockBytes;
 
   ElementType(int bytes) {
-    this.bytes = bytes;
+    this(1, bytes);
   }
 
-  /** Bytes per element. */
+  ElementType(int blockElements, int blockBytes) {
+    this.blockElements = blockElements;
+    this.blockBytes = blockBytes;
+  }
+
+  /** Whether elements come in blocks of several that share something. */
+  public boolean quantised() {
+    return blockElements > 1;
+  }
+
+  /** Elements that are stored together: 1 but for blocks, of which a row must be a multiple. */
+  public int blockElements() {
+    return blockElements;
+  }
+
+  /** Bytes of elements that are stored together. */
+  public int blockBytes() {
+    return blockBytes;
+  }
+
+  /**
+   * Bytes per element.
+   *
+   * @throws IllegalStateException if elements come in blocks
+   */
   public int bytes() {
-    return bytes;
+    if (quantised()) {
+      throw new IllegalStateException(this + " has no whole bytes per element.");
+    }
+    return blockBytes;
+  }
+
+  /**
+   * Bytes of that many elements.
+   *
+   * @param elements a multiple of {@link #blockElements}
+   * @throws ArithmeticException beyond 2^63 bytes
+   */
+  public long bytes(long elements) {
+    return Math.multiplyExact(elements / blockElements, (long) blockBytes);
   }
 }

@@ -39,6 +39,7 @@ public record Gguf(
   private static final int VERSION = 3;
   private static final int DEFAULT_ALIGNMENT = 32;
   private static final int MAX_DIMENSIONS = 4;
+  private static final float EPSILON = 1e-5f;
   private static final String ALIGNMENT = "general.alignment";
   private static final String ARCHITECTURE = "general.architecture";
 
@@ -60,12 +61,18 @@ public record Gguf(
       Map.of(
           0, ElementType.F32,
           1, ElementType.F16,
+          2, ElementType.Q4_0,
+          8, ElementType.Q8_0,
           24, ElementType.I8,
           25, ElementType.I16,
           26, ElementType.I32,
           27, ElementType.I64,
           28, ElementType.F64,
           30, ElementType.BF16);
+
+  /** What {@code general.file_type} calls the type of most tensors. */
+  private static final Map<ElementType, Long> FILE_TYPES =
+      Map.of(ElementType.F32, 0L, ElementType.F16, 1L, ElementType.Q8_0, 7L, ElementType.BF16, 32L);
 
   /** Our names of a block's parts, and GGUF's. */
   private static final Map<String, String> BLOCK_NAMES =
@@ -88,7 +95,8 @@ public record Gguf(
    *
    * @param path the file
    * @param arena owns the mapping; the tensors are usable until it is closed
-   * @throws InputException if the file cannot be read, is damaged, or holds quantised tensors
+   * @throws InputException if the file cannot be read, is damaged, or holds tensors of another type
+   *     than those of {@link ElementType}
    */
   public static Gguf map(Path path, Arena arena) {
     try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
@@ -113,7 +121,18 @@ public record Gguf(
     write(path, metadata, tensors, Map.of());
   }
 
-  private static void write(
+  /**
+   * Writes a file.
+   *
+   * @param path the file
+   * @param metadata values by key, in the order to write
+   * @param tensors tensors by name, in the order to write
+   * @param types what floating point tensors are rounded to, {@code F32}, {@code F16}, {@code BF16}
+   *     or {@code Q8_0}, by name; the others stay what they are
+   * @throws InputException if the file cannot be written
+   * @throws IllegalArgumentException if a value or an element type has no counterpart in GGUF
+   */
+  public static void write(
       Path path,
       SequencedMap<String, ?> metadata,
       SequencedMap<String, StoredTensor> tensors,
@@ -137,7 +156,7 @@ public record Gguf(
         head.int64(shape[i]);
       }
       head.int32(code(type)).int64(offset);
-      offset = align(offset + tensor.elements() * type.bytes(), alignment);
+      offset = align(offset + type.bytes(tensor.elements()), alignment);
     }
     byte[] start = head.bytes();
     AtomicFile.write(
@@ -158,41 +177,51 @@ public record Gguf(
    *
    * @param path the file
    * @param weights the model
-   * @param type {@code F32} or {@code F16} for matrices; the rest and the position embedding are
-   *     always float32
+   * @param type {@code F32}, {@code F16}, {@code BF16} or {@code Q8_0} for matrices; the rest and
+   *     the position embedding are always float32, and rows that are not whole blocks of Q8_0 are
+   *     F16
    * @param more further metadata, such as {@link GgufTokenizer}'s, which may replace ours
    * @throws InputException if the file cannot be written
    */
   public static void writeGpt2(
       Path path, Gpt2Weights weights, ElementType type, SequencedMap<String, ?> more) {
-    if (type != ElementType.F32 && type != ElementType.F16) {
-      throw new IllegalArgumentException("Models are written as F32 or F16, not " + type + ".");
+    Long fileType = FILE_TYPES.get(type);
+    if (fileType == null) {
+      throw new IllegalArgumentException(
+          "Models are written as F32, F16, BF16 or Q8_0, not " + type + ".");
     }
     Gpt2Shape shape = weights.shape();
     SequencedMap<String, Object> metadata = new LinkedHashMap<>();
     metadata.put(ARCHITECTURE, "gpt2");
     metadata.put("general.name", "Lanewise GPT");
-    metadata.put("general.file_type", type == ElementType.F32 ? 0L : 1L);
+    metadata.put("general.file_type", fileType);
+    if (type.quantised()) {
+      metadata.put("general.quantization_version", 2L);
+    }
     metadata.put("gpt2.block_count", (long) shape.layers());
     metadata.put("gpt2.context_length", (long) shape.context());
     metadata.put("gpt2.embedding_length", (long) shape.width());
     metadata.put("gpt2.feed_forward_length", 4L * shape.width());
     metadata.put("gpt2.attention.head_count", (long) shape.heads());
-    metadata.put("gpt2.attention.layer_norm_epsilon", 1e-5f);
+    metadata.put("gpt2.attention.layer_norm_epsilon", EPSILON);
     metadata.putAll(more);
+    // llama.cpp's own conversion keeps positions in float32, too.
+    ElementType whole = shape.width() % type.blockElements() == 0 ? type : ElementType.F16;
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
     Map<String, ElementType> types = new LinkedHashMap<>();
     List<String> names = new ArrayList<>(shape.parameters().keySet());
     if (!weights.tied()) {
       names.add(Gpt2Weights.HEAD);
     }
-    for (String name : names) {
-      StoredTensor tensor = weights.orZeros(name);
-      boolean matrix = tensor.shape().length == 2 && !name.equals("wpe.weight");
-      tensors.put(theirName(name), tensor);
-      types.put(theirName(name), matrix ? type : ElementType.F32);
+    try (Arena arena = Arena.ofShared()) {
+      for (String name : names) {
+        StoredTensor tensor = weights.tensor(name, false, arena);
+        boolean matrix = tensor.shape().length == 2 && !name.equals("wpe.weight");
+        tensors.put(theirName(name), tensor);
+        types.put(theirName(name), matrix ? whole : ElementType.F32);
+      }
+      write(path, metadata, tensors, types);
     }
-    write(path, metadata, tensors, types);
   }
 
   /**
@@ -205,7 +234,13 @@ public record Gguf(
       throw new InputException(
           "The GGUF file holds a model of the architecture '"
               + metadata.get(ARCHITECTURE)
-              + "'; only 'gpt2' can be read.");
+              + "'; "
+              + HuggingFace.SUPPORTED);
+    }
+    if (metadata.get("gpt2.attention.layer_norm_epsilon") instanceof Number epsilon
+        && epsilon.floatValue() != EPSILON) {
+      throw new InputException(
+          "The GGUF file's layer norms add " + epsilon + "; Lanewise reads models with 1e-5.");
     }
     StoredTensor embedding = tensors.get("token_embd.weight");
     if (embedding == null || embedding.shape().length != 2) {
@@ -451,9 +486,10 @@ public record Gguf(
         throw bad(
             "tensor '"
                 + name
-                + "' is quantised or of an unknown type ("
+                + "' has the type "
                 + code
-                + "); convert it to F16 or F32 first");
+                + ", which is not read; F32, F16, BF16, Q8_0 and Q4_0 are (llama-quantize"
+                + " --allow-requantize converts)");
       }
       return new Entry(name, type, shape, int64());
     }

@@ -6,10 +6,6 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
-import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -32,11 +28,21 @@ public final class HuggingFace {
   private static final String WEIGHTS = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
   private static final String PREFIX = "transformer.";
-  private static final int END_OF_TEXT = 50256;
-  private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
-  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
+
+  /** What is said of other architectures. */
+  static final String SUPPORTED = "Lanewise computes gpt2 only.";
+
+  /** What transformers calls types of elements. */
+  private static final Map<ElementType, String> DTYPES =
+      Map.of(ElementType.F32, "float32", ElementType.F16, "float16", ElementType.BF16, "bfloat16");
 
   private HuggingFace() {}
+
+  /** Whether a folder looks like one that transformers wrote. */
+  public static boolean isIn(Path folder) {
+    return Files.isRegularFile(folder.resolve(CONFIG))
+        && readJson(folder.resolve(CONFIG)).get("model_type") instanceof String;
+  }
 
   /**
    * Reads a model.
@@ -47,20 +53,28 @@ public final class HuggingFace {
    *     computes: GPT-2 with tanh GELU, a layer norm epsilon of 1e-5 and scaled attention
    */
   public static Gpt2Weights read(Path folder, Arena arena) {
+    return map(folder, arena).upright(arena);
+  }
+
+  /**
+   * Maps a model, whose linear weights stay {@linkplain Gpt2Weights#transposed transposed}.
+   *
+   * @param folder the model's folder
+   * @param arena owns the tensors; they are usable until it is closed
+   * @throws InputException as {@link #read}
+   */
+  public static Gpt2Weights map(Path folder, Arena arena) {
     Map<String, Object> config = readJson(folder.resolve(CONFIG));
     Gpt2Shape shape = shape(folder.resolve(CONFIG), config);
-    SequencedMap<String, StoredTensor> stored = readTensors(folder, arena);
-    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
     boolean tied = !Boolean.FALSE.equals(config.get("tie_word_embeddings"));
-    for (Map.Entry<String, StoredTensor> entry : stored.entrySet()) {
+    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
+    for (Map.Entry<String, StoredTensor> entry : readTensors(folder, arena).entrySet()) {
       String name = entry.getKey();
       String ours = name.startsWith(PREFIX) ? name.substring(PREFIX.length()) : name;
       boolean mask = ours.endsWith(".attn.bias") || ours.endsWith(".attn.masked_bias");
-      if (mask || (tied && ours.equals(Gpt2Weights.HEAD))) {
-        continue;
+      if (!mask && !(tied && ours.equals(Gpt2Weights.HEAD))) {
+        tensors.put(ours, entry.getValue());
       }
-      StoredTensor tensor = entry.getValue();
-      tensors.put(ours, isTransposed(ours) ? transpose(name, tensor, arena) : tensor);
     }
     if (!tied && !tensors.containsKey(Gpt2Weights.HEAD)) {
       throw new InputException(
@@ -69,7 +83,68 @@ public final class HuggingFace {
               + Gpt2Weights.HEAD
               + "'.");
     }
-    return new Gpt2Weights(shape, tensors);
+    return new Gpt2Weights(shape, tensors, true);
+  }
+
+  /**
+   * Number of tokens of a model.
+   *
+   * @param folder the model's folder
+   * @throws InputException if its configuration is missing or damaged, or of another architecture
+   */
+  public static int vocabulary(Path folder) {
+    Path config = folder.resolve(CONFIG);
+    return shape(config, readJson(config)).vocabulary();
+  }
+
+  /** The files that hold a model's weights. */
+  public static List<Path> weightFiles(Path folder) {
+    Path index = folder.resolve(INDEX);
+    Path whole = folder.resolve(WEIGHTS);
+    if (Files.exists(whole)) {
+      return List.of(whole);
+    }
+    if (!Files.exists(index)) {
+      throw missing(folder);
+    }
+    Set<Path> shards = new LinkedHashSet<>();
+    if (readJson(index).get("weight_map") instanceof Map<?, ?> map) {
+      for (Object shard : map.values()) {
+        Path file = inFolder(folder, String.valueOf(shard));
+        if (file == null) {
+          throw new InputException(
+              index + " names something else than a file of its folder: " + shard + ".");
+        }
+        shards.add(file);
+      }
+    }
+    if (shards.isEmpty()) {
+      throw new InputException(index + " names no files in its 'weight_map'.");
+    }
+    return List.copyOf(shards);
+  }
+
+  private static InputException missing(Path folder) {
+    for (String pickled : List.of("pytorch_model.bin", "pytorch_model.bin.index.json")) {
+      if (Files.exists(folder.resolve(pickled))) {
+        return new InputException(
+            folder.resolve(pickled)
+                + " holds weights that only Python can unpack; load the folder with transformers"
+                + " and save it again (model.save_pretrained), which writes "
+                + WEIGHTS
+                + ".");
+      }
+    }
+    return new InputException(
+        folder + " has neither " + WEIGHTS + " nor " + INDEX + ", so there are no weights.");
+  }
+
+  private static SequencedMap<String, StoredTensor> readTensors(Path folder, Arena arena) {
+    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
+    for (Path file : weightFiles(folder)) {
+      tensors.putAll(SafeTensors.map(file, arena).tensors());
+    }
+    return tensors;
   }
 
   /**
@@ -77,57 +152,48 @@ public final class HuggingFace {
    *
    * @param folder the folder
    * @param weights the model; missing biases become zeros
+   * @param type {@code F32}, {@code F16} or {@code BF16}, to which numbers are rounded
+   * @param more further members of {@code config.json}, such as {@code eos_token_id}, which may
+   *     replace ours
    * @throws InputException if a file cannot be written
    */
-  public static void write(Path folder, Gpt2Weights weights) {
-    try (Arena arena = Arena.ofConfined()) {
+  public static void write(
+      Path folder, Gpt2Weights weights, ElementType type, Map<String, ?> more) {
+    String dtype = DTYPES.get(type);
+    if (dtype == null) {
+      throw new IllegalArgumentException(
+          "Models are written as F32, F16 or BF16, not " + type + ".");
+    }
+    try (Arena arena = Arena.ofShared()) {
       Files.createDirectories(folder);
       SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
       for (String name : weights.shape().parameters().keySet()) {
-        StoredTensor tensor = weights.orZeros(name);
-        tensors.put(PREFIX + name, isTransposed(name) ? transpose(name, tensor, arena) : tensor);
+        tensors.put(PREFIX + name, weights.tensor(name, true, arena).as(type, arena));
       }
       if (!weights.tied()) {
-        tensors.put(Gpt2Weights.HEAD, weights.tensors().get(Gpt2Weights.HEAD));
+        tensors.put(Gpt2Weights.HEAD, weights.tensors().get(Gpt2Weights.HEAD).as(type, arena));
       }
       SafeTensors.write(folder.resolve(WEIGHTS), tensors, Map.of("format", "pt"));
     } catch (IOException e) {
       throw new InputException(
           "Cannot create the folder " + folder + " (" + Failures.describe(e) + ").", e);
     }
-    byte[] config = Json.writePretty(config(weights)).getBytes(StandardCharsets.UTF_8);
-    AtomicFile.write(
-        folder.resolve(CONFIG), channel -> Segments.write(channel, ByteBuffer.wrap(config)));
+    Map<String, Object> config = config(weights);
+    config.put("dtype", dtype);
+    config.put("torch_dtype", dtype);
+    config.putAll(more);
+    AtomicFile.writeText(folder.resolve(CONFIG), Json.writePretty(config));
   }
 
-  private static boolean isTransposed(String name) {
-    return name.endsWith(".c_attn.weight")
-        || name.endsWith(".c_proj.weight")
-        || name.endsWith(".c_fc.weight");
-  }
-
-  private static SequencedMap<String, StoredTensor> readTensors(Path folder, Arena arena) {
-    Path index = folder.resolve(INDEX);
-    if (!Files.exists(index) || Files.exists(folder.resolve(WEIGHTS))) {
-      return SafeTensors.map(folder.resolve(WEIGHTS), arena).tensors();
-    }
-    Set<String> shards = new LinkedHashSet<>();
-    if (readJson(index).get("weight_map") instanceof Map<?, ?> map) {
-      map.values().forEach(file -> shards.add(String.valueOf(file)));
-    }
-    if (shards.isEmpty()) {
-      throw new InputException(index + " names no files in its 'weight_map'.");
-    }
-    SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
-    for (String shard : shards) {
-      Path file = inFolder(folder, shard);
-      if (file == null) {
-        throw new InputException(
-            index + " names something else than a file of its folder: " + shard + ".");
-      }
-      tensors.putAll(SafeTensors.map(file, arena).tensors());
-    }
-    return tensors;
+  /**
+   * Writes a model as float32.
+   *
+   * @param folder the folder, which is created if need be
+   * @param weights the model; missing biases become zeros
+   * @throws InputException if a file cannot be written
+   */
+  public static void write(Path folder, Gpt2Weights weights) {
+    write(folder, weights, ElementType.F32, Map.of());
   }
 
   /** The file of that name; null where the name leads elsewhere or is none. */
@@ -141,7 +207,11 @@ public final class HuggingFace {
   }
 
   private static Gpt2Shape shape(Path path, Map<String, Object> config) {
-    require(path, config, "model_type", "gpt2", "gpt2");
+    Object kind = config.get("model_type");
+    if (kind != null && !kind.equals("gpt2")) {
+      throw new InputException(
+          path + " describes a model of the architecture '" + kind + "'; " + SUPPORTED);
+    }
     String activation = String.valueOf(config.getOrDefault("activation_function", "gelu_new"));
     if (!activation.equals("gelu_pytorch_tanh")) {
       require(path, config, "activation_function", "gelu_new", "gelu_new");
@@ -182,44 +252,8 @@ public final class HuggingFace {
     }
   }
 
-  private static StoredTensor transpose(String name, StoredTensor tensor, Arena arena) {
-    long[] shape = tensor.shape();
-    if (shape.length != 2) {
-      throw new InputException("The parameter '" + name + "' is no matrix.");
-    }
-    MemorySegment out = arena.allocate(tensor.data().byteSize(), Long.BYTES);
-    transpose(tensor.data(), out, shape[0], shape[1], tensor.type().bytes());
-    return new StoredTensor(tensor.type(), new long[] {shape[1], shape[0]}, out);
-  }
-
-  /**
-   * Transposes a matrix of elements of 2, 4 or 8 bytes, tile by tile so that both sides stay in
-   * cache.
-   */
-  private static void transpose(
-      MemorySegment in, MemorySegment out, long rows, long cols, int size) {
-    int tile = 32;
-    for (long r0 = 0; r0 < rows; r0 += tile) {
-      for (long c0 = 0; c0 < cols; c0 += tile) {
-        for (long r = r0; r < Math.min(rows, r0 + tile); r++) {
-          for (long c = c0; c < Math.min(cols, c0 + tile); c++) {
-            long from = (r * cols + c) * size;
-            long to = (c * rows + r) * size;
-            switch (size) {
-              case 2 -> out.set(SHORT, to, in.get(SHORT, from));
-              case 4 -> out.set(INT, to, in.get(INT, from));
-              default -> MemorySegment.copy(in, from, out, to, size);
-            }
-          }
-        }
-      }
-    }
-  }
-
   private static Map<String, Object> config(Gpt2Weights weights) {
     Gpt2Shape shape = weights.shape();
-    // GPT-2's end-of-text token, where the vocabulary has it.
-    Integer end = shape.vocabulary() > END_OF_TEXT ? END_OF_TEXT : null;
     Map<String, Object> config = new LinkedHashMap<>();
     config.put("model_type", "gpt2");
     config.put("architectures", List.of("GPT2LMHeadModel"));
@@ -230,10 +264,13 @@ public final class HuggingFace {
     config.put("n_embd", shape.width());
     config.put("n_head", shape.heads());
     config.put("n_layer", shape.layers());
+    config.put("n_inner", null);
     config.put("vocab_size", shape.vocabulary());
     config.put("tie_word_embeddings", weights.tied());
-    config.put("bos_token_id", end);
-    config.put("eos_token_id", end);
+    config.put("scale_attn_weights", true);
+    // Else transformers takes GPT-2's, whatever the vocabulary.
+    config.put("bos_token_id", null);
+    config.put("eos_token_id", null);
     return config;
   }
 

@@ -3,6 +3,7 @@ package dev.lanewise.core.format;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -12,13 +13,14 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.SequencedMap;
 
 /**
- * Files of llm.c: models of GPT-2's architecture and tokens. Both start with 256 little-endian
- * int32 numbers, of which the first is a magic number and the second a version.
+ * Files of llm.c: models of GPT-2's architecture, tokens and vocabularies. All start with 256
+ * little-endian int32 numbers, of which the first is a magic number and the second a version.
  *
  * <p>A model's version 3 holds float32, version 5 bfloat16; the same parameter of all layers lies
  * together, and the token embedding is padded with rows of zeros to a multiple of 128.
@@ -72,6 +74,7 @@ public final class LlmcFile {
   private static final int MODEL_MAGIC = 20240326;
   private static final int FLOAT32 = 3;
   private static final int BFLOAT16 = 5;
+  private static final int TOKENIZER_MAGIC = 20240328;
   private static final int TOKENS16_MAGIC = 20240520;
   private static final int TOKENS32_MAGIC = 20240801;
   private static final int PADDING = 128;
@@ -187,7 +190,9 @@ public final class LlmcFile {
               padded);
           for (Group group : ORDER) {
             for (int layer = 0; layer < (group.perLayer() ? shape.layers() : 1); layer++) {
-              Segments.write(channel, weights.orZeros(group.name(layer)), type);
+              try (Arena arena = Arena.ofShared()) {
+                Segments.write(channel, weights.tensor(group.name(layer), false, arena), type);
+              }
             }
             if (group.prefix.equals("wte.weight")) {
               long rows = padded - shape.vocabulary();
@@ -249,6 +254,90 @@ public final class LlmcFile {
               channel, wide ? TOKENS32_MAGIC : TOKENS16_MAGIC, wide ? 7 : 1, (int) tokens.count());
           Segments.write(channel, tokens.data());
         });
+  }
+
+  /**
+   * Writes the bytes of a vocabulary, which llm.c needs to show what a model wrote.
+   *
+   * @param path the file
+   * @param tokens bytes of each token, at most 255; what has no bytes is empty
+   * @param first the token that texts begin with: the end of the text before, where there is one
+   * @throws InputException if the file cannot be written, or a token is longer
+   */
+  public static void writeTokenizer(Path path, List<byte[]> tokens, int first) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    for (byte[] token : tokens) {
+      if (token.length > 255) {
+        throw new InputException(
+            "llm.c has no tokens of more than 255 bytes; one of this vocabulary has "
+                + token.length
+                + ".");
+      }
+      out.write(token.length);
+      out.writeBytes(token);
+    }
+    AtomicFile.write(
+        path,
+        channel -> {
+          writeHeader(channel, TOKENIZER_MAGIC, 2, tokens.size(), first);
+          Segments.write(channel, ByteBuffer.wrap(out.toByteArray()));
+        });
+  }
+
+  /**
+   * Reads what {@link #writeTokenizer} or llm.c wrote.
+   *
+   * @param path the file
+   * @return bytes of each token; the token that texts begin with is none of them
+   * @throws InputException if the file cannot be read or is no such file
+   */
+  public static List<byte[]> readTokenizer(Path path) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment file = map(path, arena);
+      if (file.getAtIndex(INT, 0) != TOKENIZER_MAGIC) {
+        throw bad(path, "it does not start with the magic number of llm.c's tokenizers");
+      }
+      int version = file.getAtIndex(INT, 1);
+      if (version != 1 && version != 2) {
+        throw bad(path, "its version is " + version + "; 1 and 2 can be read");
+      }
+      int count = file.getAtIndex(INT, 2);
+      List<byte[]> tokens = new ArrayList<>();
+      long at = HEADER * Integer.BYTES;
+      for (int id = 0; id < count; id++) {
+        int length = at < file.byteSize() ? file.get(ValueLayout.JAVA_BYTE, at) & 0xff : 0;
+        if (at + 1 + length > file.byteSize()) {
+          throw bad(path, "it ends within token " + id + "; it may be cut off");
+        }
+        tokens.add(file.asSlice(at + 1, length).toArray(ValueLayout.JAVA_BYTE));
+        at += 1 + length;
+      }
+      if (tokens.isEmpty() || at != file.byteSize()) {
+        throw bad(path, "it does not hold " + count + " tokens and nothing else");
+      }
+      return tokens;
+    }
+  }
+
+  /** What a file of llm.c's holds, for people; null if it is none. */
+  public static String describe(Path path) {
+    ByteBuffer start = ByteBuffer.allocate(Integer.BYTES).order(ByteOrder.LITTLE_ENDIAN);
+    try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+      while (start.hasRemaining() && channel.read(start) >= 0) {
+        // Files are read in as many parts as the system likes.
+      }
+    } catch (IOException e) {
+      throw new InputException("Cannot read " + path + " (" + Failures.describe(e) + ").", e);
+    }
+    if (start.hasRemaining()) {
+      return null;
+    }
+    return switch (start.getInt(0)) {
+      case MODEL_MAGIC -> "model";
+      case TOKENS16_MAGIC, TOKENS32_MAGIC -> "tokens";
+      case TOKENIZER_MAGIC -> "tokenizer";
+      default -> null;
+    };
   }
 
   private static Gpt2Shape shape(Path path, MemorySegment file) {

@@ -98,13 +98,16 @@ public record SafeTensors(
    * @param tensors the tensors by name
    * @param metadata texts to store under {@code __metadata__}; may be empty
    * @throws InputException if the file cannot be written
-   * @throws IllegalArgumentException if a tensor is called {@code __metadata__} or the header would
-   *     pass 100 MB
+   * @throws IllegalArgumentException if a tensor is called {@code __metadata__} or is quantised, or
+   *     the header would pass 100 MB
    */
   public static void write(
       Path path, Map<String, StoredTensor> tensors, Map<String, String> metadata) {
     if (tensors.containsKey(METADATA)) {
       throw new IllegalArgumentException("A tensor cannot be called " + METADATA + ".");
+    }
+    if (tensors.values().stream().anyMatch(tensor -> tensor.type().quantised())) {
+      throw new IllegalArgumentException("The safetensors format has no quantised tensors.");
     }
     List<Map.Entry<String, StoredTensor>> entries = new ArrayList<>(tensors.entrySet());
     entries.sort(
@@ -307,11 +310,12 @@ public record SafeTensors(
   }
 
   private static ElementType type(Path path, String where, String name) {
-    try {
-      return ElementType.valueOf(name);
-    } catch (IllegalArgumentException e) {
-      throw bad(path, where + "has the unknown type '" + name + "'");
+    for (ElementType type : ElementType.values()) {
+      if (type.name().equals(name) && !type.quantised()) {
+        return type;
+      }
     }
+    throw bad(path, where + "has the unknown type '" + name + "'");
   }
 
   private static long[] readNumbers(Path path, JsonParser json, String fault) {

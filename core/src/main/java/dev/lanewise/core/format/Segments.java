@@ -41,7 +41,7 @@ final class Segments {
     }
   }
 
-  /** Writes floating point elements as F32, F16 or BF16, rounded to nearest, ties to even. */
+  /** Writes floating point elements as F32, F16, BF16 or Q8_0, rounded to nearest. */
   static void write(FileChannel channel, StoredTensor tensor, ElementType as) throws IOException {
     if (tensor.type() == as) {
       write(channel, tensor.data());
@@ -54,7 +54,7 @@ final class Segments {
         int part = (int) Math.min(step, tensor.elements() - at);
         tensor.copyToFloat32(at, stage, part);
         narrow(stage, part, as);
-        write(channel, stage.asSlice(0, (long) part * as.bytes()).asByteBuffer());
+        write(channel, stage.asSlice(0, as.bytes(part)).asByteBuffer());
       }
     }
   }
@@ -67,8 +67,15 @@ final class Segments {
     }
   }
 
-  /** Narrows floats in place: each element is read before its place is overwritten. */
-  private static void narrow(MemorySegment floats, int count, ElementType as) {
+  /**
+   * Narrows floats in place, ties to even in plain types: each element is read before its place is
+   * overwritten.
+   */
+  static void narrow(MemorySegment floats, int count, ElementType as) {
+    if (as == ElementType.Q8_0) {
+      Quantised.toQ8(floats, count);
+      return;
+    }
     for (int i = 0; i < count && as != ElementType.F32; i++) {
       float value = floats.get(ValueLayout.JAVA_FLOAT_UNALIGNED, (long) i * Float.BYTES);
       short bits = as == ElementType.F16 ? Float.floatToFloat16(value) : toBfloat16(value);

@@ -1,5 +1,6 @@
 package dev.lanewise.core.format;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -60,15 +61,15 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
 
   /** Number of elements. */
   public long elements() {
-    return data.byteSize() / type.bytes();
+    return data.byteSize() / type.blockBytes() * type.blockElements();
   }
 
   /**
-   * Copies the elements to float32, rounding doubles to nearest.
+   * Copies the elements to float32, rounding doubles to nearest and widening quantised numbers.
    *
    * @param out as many float32 elements as the tensor has
-   * @throws IllegalArgumentException if the sizes differ or the type is not floating point of 16
-   *     bits or more
+   * @throws IllegalArgumentException if the sizes differ or the type is neither floating point of
+   *     16 bits or more, nor quantised
    */
   public void copyToFloat32(MemorySegment out) {
     if (out.byteSize() / Float.BYTES != elements() || out.byteSize() % Float.BYTES != 0) {
@@ -82,7 +83,7 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
     copyToFloat32(0, out, elements());
   }
 
-  /** Copies {@code count} elements from the given one on. */
+  /** Copies {@code count} elements from the given one on; whole blocks of quantised ones. */
   void copyToFloat32(long from, MemorySegment out, long count) {
     ValueLayout.OfFloat target = ValueLayout.JAVA_FLOAT_UNALIGNED;
     switch (type) {
@@ -104,8 +105,31 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
           out.set(target, i * Float.BYTES, (float) data.get(DOUBLE, (from + i) * 8));
         }
       }
+      case Q8_0, Q4_0 -> Quantised.widen(type, data, from, out, count);
       default -> throw notANumber("a floating point number");
     }
+  }
+
+  /**
+   * This tensor with elements of another type, rounded to nearest.
+   *
+   * @param wanted {@code F32}, {@code F16} or {@code BF16}
+   * @param arena owns the new elements; they are this tensor's own where the type is the same
+   */
+  StoredTensor as(ElementType wanted, Arena arena) {
+    if (wanted == type) {
+      return this;
+    }
+    MemorySegment out = arena.allocate(wanted.bytes(elements()), Long.BYTES);
+    int step = 1 << 18;
+    MemorySegment floats = arena.allocate(4L * Math.min(step, elements()), Long.BYTES);
+    for (long at = 0; at < elements(); at += step) {
+      int part = (int) Math.min(step, elements() - at);
+      copyToFloat32(at, floats, part);
+      Segments.narrow(floats, part, wanted);
+      MemorySegment.copy(floats, 0, out, wanted.bytes(at), wanted.bytes(part));
+    }
+    return new StoredTensor(wanted, shape, out);
   }
 
   /** The elements as float32, in the same order; see {@link #copyToFloat32}. */
@@ -118,7 +142,7 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
   /**
    * The elements as doubles, in the same order.
    *
-   * @throws IllegalArgumentException if the type is 8 bit floating point
+   * @throws IllegalArgumentException if the type is 8 bit floating point or quantised
    */
   public double[] toDoubles() {
     double[] out = new double[length()];
@@ -147,7 +171,7 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
       case F64 -> data.get(DOUBLE, i * 8);
       case F16 -> Float.float16ToFloat(data.get(SHORT, i * 2));
       case BF16 -> Float.intBitsToFloat(data.get(SHORT, i * 2) << 16);
-      case F8_E4M3, F8_E5M2 -> throw notANumber("a number that Lanewise computes with");
+      case F8_E4M3, F8_E5M2, Q8_0, Q4_0 -> throw notANumber("a number that Lanewise computes with");
       default -> asLong(i);
     };
   }
@@ -177,18 +201,26 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
     return new IllegalArgumentException("The element type " + type + " is not " + wanted + ".");
   }
 
-  /** Bytes of a tensor; throws IllegalArgumentException for a negative size or beyond 2^63. */
+  /**
+   * Bytes of a tensor; throws IllegalArgumentException for a negative size, beyond 2^63, or rows
+   * that are not whole blocks.
+   */
   static long byteSize(ElementType type, long[] shape) {
+    if (type.quantised()
+        && (shape.length == 0 || shape[shape.length - 1] % type.blockElements() != 0)) {
+      throw new IllegalArgumentException(
+          "Rows of " + Arrays.toString(shape) + " are not whole blocks of " + type + ".");
+    }
     try {
-      long bytes = type.bytes();
+      long elements = 1;
       for (long size : shape) {
         if (size < 0) {
           throw new IllegalArgumentException(
               "A size in " + Arrays.toString(shape) + " is negative.");
         }
-        bytes = Math.multiplyExact(bytes, size);
+        elements = Math.multiplyExact(elements, size);
       }
-      return bytes;
+      return type.bytes(elements);
     } catch (ArithmeticException e) {
       throw new IllegalArgumentException(
           "A tensor " + Arrays.toString(shape) + " has more than 2^63 bytes.", e);

@@ -281,9 +281,9 @@ class UsingModelsTest {
     assertEquals(1, run("generate", "--from=" + alone, "--prompt=a"));
     assertTrue(err.toString().contains("lies outside its run"), err.toString());
     assertEquals(1, run("generate", "--from=" + validation, "--prompt=a"));
-    assertTrue(err.toString().contains("is a file"), err.toString());
+    assertTrue(err.toString().contains("it looks like text"), err.toString());
     assertEquals(1, run("eval", "--from=" + folder.resolve("none"), "--data=" + validation));
-    assertTrue(err.toString().contains("There is no folder"), err.toString());
+    assertTrue(err.toString().contains("There is no "), err.toString());
     assertEquals(2, run("eval", "--from=" + run, "--data=" + validation, "--context=41"));
     assertEquals(2, run("eval", "--from=" + run, "--data=" + validation, "--stride=13"));
   }

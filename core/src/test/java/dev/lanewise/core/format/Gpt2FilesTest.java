@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.data.Tokenizer;
+import dev.lanewise.core.data.TokenizerExport;
 import dev.lanewise.core.random.TorchGenerator;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -111,7 +113,7 @@ class Gpt2FilesTest {
     Files.writeString(
         folder.resolve("model.safetensors.index.json"),
         "{\"weight_map\":{\"x\":\"../a.safetensors\"}}");
-    assertRefused(() -> HuggingFace.read(folder, arena), "outside");
+    assertRefused(() -> HuggingFace.read(folder, arena), "something else");
   }
 
   @ParameterizedTest
@@ -216,7 +218,7 @@ class Gpt2FilesTest {
     LlmcFile.writeModel(llmc, weights(true), ElementType.F32);
     damage(llmc, 1024, path -> LlmcFile.mapModel(path, arena));
     Path gguf = folder.resolve("model.gguf");
-    Gguf.writeGpt2(gguf, weights(true), ElementType.F32, GgufTokenizer.metadata(tokens()));
+    Gguf.writeGpt2(gguf, weights(true), ElementType.F32, TokenizerExport.toGguf(tokenizer(), 261));
     damage(gguf, 8000, path -> Gguf.map(path, arena).gpt2());
     HuggingFace.write(folder, weights(true));
     damage(
@@ -256,17 +258,23 @@ class Gpt2FilesTest {
 
   @Test
   void mergersAreRecoveredFromRanks() {
-    SequencedMap<String, Object> metadata = GgufTokenizer.metadata(tokens());
+    SequencedMap<String, Object> metadata = TokenizerExport.toGguf(tokenizer(), 263);
     assertEquals(
         List.of("t h", "h e", "\u0120 th", "\u0120th e"), metadata.get("tokenizer.ggml.merges"));
     List<?> texts = (List<?>) metadata.get("tokenizer.ggml.tokens");
-    assertEquals(261, texts.size());
     assertEquals("\u0120", texts.get(32));
-    assertEquals("<|endoftext|>", texts.getLast());
+    assertEquals(List.of("<|endoftext|>", "[PAD261]", "[PAD262]"), texts.subList(260, 263));
+    List<?> types = (List<?>) metadata.get("tokenizer.ggml.token_type");
+    assertEquals(List.of(1, 3, 5, 5), types.subList(259, 263));
+    assertEquals(260L, metadata.get("tokenizer.ggml.eos_token_id"));
     assertFalse(texts.contains(" "));
     List<byte[]> broken = tokens();
     broken.set(257, "xyz".getBytes(StandardCharsets.UTF_8));
-    assertThrows(IllegalArgumentException.class, () -> GgufTokenizer.metadata(broken));
+    assertRefused(() -> TokenizerExport.ofBytes(broken, "x.bin"), "x.bin");
+  }
+
+  private static Tokenizer tokenizer() {
+    return TokenizerExport.ofBytes(tokens(), "test");
   }
 
   private static List<byte[]> tokens() {

@@ -6,10 +6,12 @@ import static org.junit.jupiter.api.Assertions.fail;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.data.CharTokenizer;
 import dev.lanewise.core.data.Corpus;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.TokenFile;
 import dev.lanewise.core.data.Tokenizer;
+import dev.lanewise.core.data.TokenizerExport;
 import dev.lanewise.core.data.Tokenizers;
 import dev.lanewise.core.format.ElementType;
 import dev.lanewise.core.format.Gguf;
@@ -336,11 +338,11 @@ class HostileFilesTest {
   }
 
   private static SequencedMap<String, Object> tokens() {
-    List<byte[]> tokens = new ArrayList<>();
+    StringBuilder characters = new StringBuilder();
     for (int i = 0; i < 37; i++) {
-      tokens.add(new byte[] {(byte) (i + 60)});
+      characters.append((char) (i + 60));
     }
-    return dev.lanewise.core.format.GgufTokenizer.metadata(tokens);
+    return TokenizerExport.toGguf(new CharTokenizer(characters.toString()), 37);
   }
 
   private static void huggingFace(Path folder) {
