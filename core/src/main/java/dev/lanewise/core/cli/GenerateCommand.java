@@ -9,7 +9,9 @@ import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStreamReader;
 import java.io.PrintWriter;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
@@ -40,6 +42,7 @@ import picocli.CommandLine.Spec;
       "  lanewise generate --from runs/notes --prompt \"# To do\" --max-tokens 500 --temperature"
           + " 0.7",
       "  lanewise generate --from runs/notes --prompt \"Q: Why?\" --stop \"Q:\" --samples 3",
+      "  lanewise generate --from runs/helper --chat --system \"Answer in one sentence.\"",
       "  cat letter.txt | lanewise generate --from runs/notes --prompt-file - --greedy"
     })
 final class GenerateCommand implements Subcommand {
@@ -59,6 +62,19 @@ final class GenerateCommand implements Subcommand {
           "File that holds how the text begins, - for standard input. It is taken as it is, with"
               + " the line break at its end.")
   private String promptFile;
+
+  @Option(
+      names = "--chat",
+      description =
+          "Talk with the model: each line of the input is answered, written as the tokenizer's chat"
+              + " template has it.")
+  private boolean chat;
+
+  @Option(
+      names = "--system",
+      paramLabel = "TEXT",
+      description = "What the model is told before a conversation.")
+  private String system;
 
   @Option(
       names = "--max-tokens",
@@ -125,6 +141,9 @@ final class GenerateCommand implements Subcommand {
     TrainedModel trained = TrainedModel.find(from, err::println);
     int window = trained.context(context, err::println);
     Tokenizer tokenizer = trained.tokenizer();
+    if (chat) {
+      return converse(trained, window, tokenizer, sampling);
+    }
     String begin = begin(tokenizer);
     int[] ids = tokenizer.encode(begin);
     if (ids.length == 0) {
@@ -158,6 +177,24 @@ final class GenerateCommand implements Subcommand {
       }
     }
     return 0;
+  }
+
+  private int converse(
+      TrainedModel trained, int window, Tokenizer tokenizer, TextGenerator.Sampling sampling) {
+    try (Backend backend = device.open();
+        Tape tape = new Tape(backend, true)) {
+      err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
+      TextGenerator generator = new TextGenerator(trained.load(tape), window, tokenizer);
+      Conversation conversation =
+          new Conversation(
+              generator, tokenizer, sampling, new TorchGenerator(seed), maxTokens, stops);
+      if (system != null) {
+        conversation.system(system);
+      }
+      conversation.run(
+          new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)), out, err);
+      return 0;
+    }
   }
 
   private void write(
@@ -222,6 +259,14 @@ final class GenerateCommand implements Subcommand {
     }
     if (stops.contains("")) {
       throw new UsageException("--stop needs a text of at least one character.");
+    }
+    if (chat && (prompt != null || promptFile != null || samples > 1)) {
+      throw new UsageException(
+          "With --chat the input is answered line by line; leave out --prompt, --prompt-file and"
+              + " --samples.");
+    }
+    if (system != null && !chat) {
+      throw new UsageException("--system is for --chat.");
     }
     if (prompt != null && promptFile != null) {
       throw new UsageException("--prompt and --prompt-file cannot both be given.");

@@ -177,6 +177,38 @@ public final class TextGenerator {
       Sampling sampling,
       TorchGenerator generator,
       IntPredicate onToken) {
+    run(prompt, maxTokens, sampling, generator, onToken, false);
+  }
+
+  /**
+   * As {@link #stream}, but of what was said before, only what differs from the prompt is computed:
+   * in a conversation, a turn costs its own tokens. Last digits may differ from those of the whole
+   * prompt at once.
+   *
+   * @param prompt token ids of the whole conversation, at least one
+   * @param maxTokens most tokens to add
+   * @param sampling how tokens are chosen
+   * @param generator draws, unless sampling is greedy
+   * @param onToken receives each new token, but for the one that ends a text, and tells whether to
+   *     go on
+   * @throws InputException if the model's logits are not finite
+   */
+  public void reply(
+      int[] prompt,
+      long maxTokens,
+      Sampling sampling,
+      TorchGenerator generator,
+      IntPredicate onToken) {
+    run(prompt, maxTokens, sampling, generator, onToken, true);
+  }
+
+  private void run(
+      int[] prompt,
+      long maxTokens,
+      Sampling sampling,
+      TorchGenerator generator,
+      IntPredicate onToken,
+      boolean goesOn) {
     if (prompt.length == 0) {
       throw new IllegalArgumentException("a prompt has at least one token");
     }
@@ -188,21 +220,35 @@ public final class TextGenerator {
     }
     model.evaluate(
         () -> {
-          proceed(prompt, maxTokens, sampling, generator, onToken);
+          begin(prompt, goesOn);
+          proceed(Math.min(prompt.length, recent.length), maxTokens, sampling, generator, onToken);
           return null;
         });
   }
 
+  /** Has the end of a prompt in the cache, which holds the newest tokens. */
+  private void begin(int[] prompt, boolean goesOn) {
+    int length = Math.min(prompt.length, recent.length);
+    int from = prompt.length - length;
+    int same = 0;
+    // One token at least is fed, for its logits.
+    while (goesOn
+        && same < Math.min(length - 1, cache.length())
+        && recent[same] == prompt[from + same]) {
+      same++;
+    }
+    System.arraycopy(prompt, from, recent, 0, length);
+    cache.truncate(same);
+    feed(recent, same, length);
+  }
+
   private void proceed(
-      int[] prompt,
+      int promptLength,
       long maxTokens,
       Sampling sampling,
       TorchGenerator generator,
       IntPredicate onToken) {
-    int length = Math.min(prompt.length, recent.length);
-    System.arraycopy(prompt, prompt.length - length, recent, 0, length);
-    cache.truncate(0);
-    feed(recent, 0, length);
+    int length = promptLength;
     for (long added = 1; added <= maxTokens; added++) {
       int next = choose(sampling, generator);
       if (next == endOfText || !onToken.test(next) || added == maxTokens) {
