@@ -7,6 +7,7 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.GptPresets;
 import dev.lanewise.core.model.KvCache;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
@@ -19,6 +20,7 @@ import dev.lanewise.simd.Workers;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 
 /**
  * Memory that a training step takes, found by running one on a device that only counts.
@@ -59,6 +61,9 @@ public record MemoryPlan(
 
   /** Fewer rows of the head at a time are never worth their cost. */
   private static final int FEWEST_HEAD_ROWS = 32;
+
+  /** A shorter context is no advice. */
+  private static final int SHORTEST_CONTEXT = 16;
 
   /** Bytes in all. */
   public long total() {
@@ -171,10 +176,110 @@ public record MemoryPlan(
           String.format(
               Locale.ROOT,
               "This model needs %s, but only %s are free; choose a smaller --batch, --context or"
-                  + " --model, or give --memory.",
+                  + " --model.",
               this,
               gib(available)));
     }
+  }
+
+  /**
+   * The plan of a run's training step on a device that has the memory for it.
+   *
+   * @param config the run
+   * @param model the model
+   * @param backend its device
+   * @throws InputException if it does not fit, with the least that it needs and with what would fit
+   */
+  public static MemoryPlan fitting(TrainConfig config, GptConfig model, Backend backend) {
+    return fitting(config, model, backend, backend.availableMemory());
+  }
+
+  static MemoryPlan fitting(TrainConfig config, GptConfig model, Backend backend, long available) {
+    MemoryPlan plan = of(config, model, backend);
+    if (plan.total() <= available) {
+      return plan;
+    }
+    Optional<Fit> fit = search(config, model, backend, available);
+    if (fit.isPresent() && of(fit.get().config, model, backend).total() <= available) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "This run needs %s, but only %s are free; with --memory %s it takes %s, and about"
+                  + " %.0f %% longer.",
+              plan,
+              gib(available),
+              option(available),
+              gib(of(fit.get().config, model, backend).total()),
+              100 * fit.get().slowdown));
+    }
+    throw new InputException(
+        String.format(
+            Locale.ROOT,
+            "This run needs %s, and %s at least, however it is cut, but only %s are free; %s.",
+            plan,
+            gib(least(config, model, backend).total()),
+            gib(available),
+            wouldFit(config, model, backend, available)));
+  }
+
+  /** The least that a run can take: the fewest rows of the head, all blocks computed again. */
+  private static MemoryPlan least(TrainConfig config, GptConfig model, Backend backend) {
+    MemoryPlan least = null;
+    for (TrainConfig cut : cuts(config)) {
+      TrainConfig tight =
+          cut.withHeadRows(headRows(cut, model, backend).getLast())
+              .withRecomputedBlocks(model.layers());
+      MemoryPlan plan = of(tight, model, backend);
+      least = least == null || plan.total() < least.total() ? plan : least;
+    }
+    return least;
+  }
+
+  /** The nearest runs that would fit, for people. */
+  private static String wouldFit(
+      TrainConfig config, GptConfig model, Backend backend, long available) {
+    List<String> ways = new ArrayList<>();
+    TrainConfig one = config.withBatch(1, 1);
+    if (config.batch() > 1 && least(one, model, backend).total() <= available) {
+      ways.add("--batch 1");
+    }
+    for (int context = config.context() / 2; context >= SHORTEST_CONTEXT; context /= 2) {
+      if (least(withContext(config, context), model, backend).total() <= available) {
+        ways.add("--context " + context);
+        break;
+      }
+    }
+    String name = null;
+    for (String preset : GptPresets.names()) {
+      GptConfig smaller = GptPresets.of(preset).withVocabSize(model.vocabSize());
+      TrainConfig run = withContext(config, Math.min(config.context(), smaller.contextLength()));
+      if (size(smaller) < size(model) && least(run, smaller, backend).total() <= available) {
+        name = preset;
+      }
+    }
+    if (name != null) {
+      ways.add("--model " + name);
+    }
+    return ways.isEmpty()
+        ? "not even a smaller model of the same vocabulary would fit"
+        : String.format(
+            Locale.ROOT,
+            "what would fit, with --memory %s: %s",
+            option(available),
+            String.join(", or ", ways));
+  }
+
+  private static TrainConfig withContext(TrainConfig config, int context) {
+    return config.toBuilder().context(context).build();
+  }
+
+  private static double size(GptConfig model) {
+    return (double) model.layers() * model.channels() * model.channels();
+  }
+
+  /** Bytes as --memory takes them, rounded down. */
+  private static String option(long bytes) {
+    return bytes >= 10L << 30 ? bytes / (1L << 30) + "G" : bytes / (1L << 20) + "M";
   }
 
   /** One line for people. */
@@ -215,32 +320,18 @@ public record MemoryPlan(
    * @throws InputException if nothing stays under the limit, or so many threads do not
    */
   public static Fit fit(TrainConfig config, GptConfig model, Backend backend, long limit) {
-    Fit best = null;
-    MemoryPlan least = null;
-    for (int batch = config.batch(); batch > 0; batch--) {
-      if (config.batch() % batch != 0) {
-        continue;
-      }
-      TrainConfig cut = config.withBatch(batch, config.accumulate() * (config.batch() / batch));
-      for (int rows : headRows(cut, model, backend)) {
-        Fit fit = fitBlocks(config, cut.withHeadRows(rows), model, backend, limit);
-        if (least == null || fit.plan.total() < least.total()) {
-          least = fit.plan;
-        }
-        if (fit.plan.total() <= limit && (best == null || fit.slowdown < best.slowdown)) {
-          best = fit;
-        }
-      }
-    }
-    if (best == null) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "Even one sequence at a time with all blocks computed again needs %s, which is more"
-                  + " than --memory allows (%s); choose a shorter --context or a smaller --model.",
-              least,
-              gib(limit)));
-    }
+    Fit best =
+        search(config, model, backend, limit)
+            .orElseThrow(
+                () ->
+                    new InputException(
+                        String.format(
+                            Locale.ROOT,
+                            "Even one sequence at a time with all blocks computed again needs %s,"
+                                + " which is more than --memory allows (%s); %s.",
+                            least(config, model, backend),
+                            gib(limit),
+                            wouldFit(config, model, backend, limit))));
     MemoryPlan plan = of(best.config, model, backend);
     if (plan.total() > limit) {
       throw new InputException(
@@ -255,6 +346,32 @@ public record MemoryPlan(
               THREADS));
     }
     return new Fit(best.config, plan, best.slowdown);
+  }
+
+  /** The run that costs least of those under a limit; none if there is none. */
+  private static Optional<Fit> search(
+      TrainConfig config, GptConfig model, Backend backend, long limit) {
+    Fit best = null;
+    for (TrainConfig cut : cuts(config)) {
+      for (int rows : headRows(cut, model, backend)) {
+        Fit fit = fitBlocks(config, cut.withHeadRows(rows), model, backend, limit);
+        if (fit.plan.total() <= limit && (best == null || fit.slowdown < best.slowdown)) {
+          best = fit;
+        }
+      }
+    }
+    return Optional.ofNullable(best);
+  }
+
+  /** A run's batches in one pass, and in more of fewer sequences. */
+  private static List<TrainConfig> cuts(TrainConfig config) {
+    List<TrainConfig> cuts = new ArrayList<>();
+    for (int batch = config.batch(); batch > 0; batch--) {
+      if (config.batch() % batch == 0) {
+        cuts.add(config.withBatch(batch, config.accumulate() * (config.batch() / batch)));
+      }
+    }
+    return cuts;
   }
 
   /** Numbers of rows of the head to choose among: what is fastest, and halves of it. */

@@ -177,8 +177,7 @@ public final class TrainingRun implements AutoCloseable {
     }
     TrainConfig config = description.training();
     config.lrSchedule(); // refuses rates that make none
-    MemoryPlan plan = MemoryPlan.of(config, description.model(), backend);
-    plan.requireFits(backend.availableMemory());
+    MemoryPlan plan = MemoryPlan.fitting(config, description.model(), backend);
     TokenBatches.requireWindow(data.train(), config.context());
     return plan;
   }

@@ -15,6 +15,7 @@ import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
+import dev.lanewise.core.model.GptPresets;
 import dev.lanewise.core.model.KvCache;
 import dev.lanewise.core.model.TextGenerator;
 import dev.lanewise.core.random.TorchGenerator;
@@ -380,6 +381,41 @@ class TrainerTest {
                   InputException.class, () -> MemoryPlan.fit(config, model, backend, smallest - 1))
               .getMessage();
       assertTrue(refusal.contains("--memory") && refusal.contains("MiB"), refusal);
+    }
+  }
+
+  /** What a refusal advises is tried: it fits, and what it calls impossible does not. */
+  @Test
+  void aRefusalSaysWhatWouldFit() {
+    TrainConfig config = config(10, 1e-3, false).toBuilder().batch(8).context(1024).build();
+    GptConfig xl = GptPresets.of("gpt2-xl");
+    try (CpuBackend backend = new CpuBackend()) {
+      long available = 20L << 30;
+      String refusal =
+          assertThrows(
+                  InputException.class, () -> MemoryPlan.fitting(config, xl, backend, available))
+              .getMessage();
+      assertTrue(refusal.contains(" at least, however it is cut, but only 20.00 GiB"), refusal);
+      assertTrue(refusal.contains("with --memory 20G: --model gpt2-large"), refusal);
+      assertThrows(InputException.class, () -> MemoryPlan.fit(config, xl, backend, available));
+      GptConfig large = GptPresets.of("gpt2-large");
+      assertTrue(MemoryPlan.fit(config, large, backend, available).plan().total() <= available);
+
+      GptConfig small = GptPresets.of("gpt2");
+      long tight = 4L << 30;
+      String limited =
+          assertThrows(
+                  InputException.class, () -> MemoryPlan.fitting(config, small, backend, tight))
+              .getMessage();
+      assertTrue(limited.contains("with --memory 4096M it takes"), limited);
+      assertTrue(MemoryPlan.fit(config, small, backend, tight).plan().total() <= tight);
+
+      long hopeless = 250L << 20;
+      String nothing =
+          assertThrows(
+                  InputException.class, () -> MemoryPlan.fitting(config, small, backend, hopeless))
+              .getMessage();
+      assertTrue(nothing.contains("not even a smaller model"), nothing);
     }
   }
 }
