@@ -14,6 +14,7 @@ import dev.lanewise.bench.suite.Workloads;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.cli.Subcommand;
+import dev.lanewise.core.machine.MachineFacts;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
 import dev.lanewise.simd.Workers;
@@ -127,7 +128,10 @@ public final class BenchCommand implements Subcommand {
   @Option(
       names = "--from",
       paramLabel = "FILE",
-      description = "Measure nothing; take a stored report, several to put together.")
+      description = {
+        "Measure nothing; take a stored report. Several of one machine are put together, those of",
+        "several machines stand one after the other in Markdown."
+      })
   private List<Path> from = List.of();
 
   @Option(
@@ -171,17 +175,24 @@ public final class BenchCommand implements Subcommand {
       return 0;
     }
     Report old = baseline == null ? null : Report.read(baseline);
-    Report report = from.isEmpty() ? measure(chosen, old) : stored();
-    if (old != null) {
-      Comparison.of(old, report).lines().forEach(out::println);
+    List<Report> reports = from.isEmpty() ? List.of(measure(chosen, old)) : stored();
+    if (reports.size() == 1) {
+      if (old != null) {
+        Comparison.of(old, reports.getFirst()).lines().forEach(out::println);
+      }
+      writeData(reports.getFirst(), old);
+    } else if (json != null || store != null || html != null || old != null) {
+      throw new InputException(
+          "The stored reports come from different machines, which only --markdown can show"
+              + " together.");
     }
-    writeData(report, old);
     for (Path file : markdown) {
       String before = Files.exists(file) ? Files.readString(file) : "";
-      AtomicFile.writeText(file, MarkdownReport.into(before, report));
+      AtomicFile.writeText(file, MarkdownReport.into(before, reports));
     }
-    report.failures().forEach(why -> out.println("Failed: " + why));
-    return report.failures().isEmpty() ? 0 : 1;
+    List<String> failures = reports.stream().flatMap(r -> r.failures().stream()).toList();
+    failures.forEach(why -> out.println("Failed: " + why));
+    return failures.isEmpty() ? 0 : 1;
   }
 
   private List<Suite> chosenSuites() {
@@ -267,15 +278,21 @@ public final class BenchCommand implements Subcommand {
     return counts;
   }
 
-  private Report stored() {
-    List<Report> reports = from.stream().map(Report::read).toList();
+  /** The stored reports, those of one machine put together. */
+  private List<Report> stored() {
+    Map<MachineFacts, List<Report>> machines = new LinkedHashMap<>();
+    for (Path file : from) {
+      Report report = Report.read(file);
+      machines.computeIfAbsent(report.machine(), m -> new ArrayList<>()).add(report);
+    }
+    return machines.values().stream().map(BenchCommand::together).toList();
+  }
+
+  private static Report together(List<Report> reports) {
     Report first = reports.getFirst();
     Map<String, Result> results = new LinkedHashMap<>();
     Map<String, String> all = new LinkedHashMap<>();
     for (Report report : reports) {
-      if (!report.machine().equals(first.machine())) {
-        throw new InputException("The stored reports come from different machines.");
-      }
       all.putAll(report.peers());
       report.results().forEach(r -> results.put(r.name(), r));
     }

@@ -241,7 +241,7 @@ final class Session implements AutoCloseable {
   private void write(Report report) {
     AtomicFile.writeText(folder.resolve("report.json"), report.toJson());
     AtomicFile.writeText(folder.resolve("report.html"), HtmlReport.of(report, null));
-    AtomicFile.writeText(folder.resolve("report.md"), MarkdownReport.into("", report));
+    AtomicFile.writeText(folder.resolve("report.md"), MarkdownReport.into("", List.of(report)));
     runner.writeJmh(folder.resolve("jmh.json"));
     writer.accept(report);
   }

@@ -41,12 +41,13 @@ enum Suite {
       "crossEntropy rows=1024 cols=50257"),
   TRAIN(
       TrainBenchmark.class,
-      List.of("pytorch", "pytorch-as-is", "libtorch", "llm.c"),
+      List.of(
+          "pytorch", "pytorch-bf16", "pytorch-bf16-compiled", "pytorch-as-is", "libtorch", "llm.c"),
       "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64",
       "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64"),
   GENERATE(
       GenerateBenchmark.class,
-      List.of("pytorch", "libtorch"),
+      List.of("pytorch", "pytorch-bf16", "libtorch"),
       "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64"),
   GPU(
       GpuBenchmark.class,

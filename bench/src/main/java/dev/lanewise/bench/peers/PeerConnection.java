@@ -26,7 +26,7 @@ import java.util.stream.LongStream;
  * after their work is done, on cores that the next contender needs.
  */
 public final class PeerConnection implements Contender {
-  private static final Duration PATIENCE = Duration.ofMinutes(3);
+  private static final Duration PATIENCE = Duration.ofMinutes(6);
   private static final String END = "";
 
   private final Endpoint endpoint;

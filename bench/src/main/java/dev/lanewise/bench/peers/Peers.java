@@ -63,6 +63,8 @@ public final class Peers {
     labels.put("blis", "BLIS");
     labels.put("pytorch", "PyTorch");
     labels.put("pytorch" + AS_IS, "PyTorch as installed");
+    labels.put("pytorch-bf16", "PyTorch bf16");
+    labels.put("pytorch-bf16-compiled", "PyTorch bf16, compiled");
     labels.put("libtorch", "libtorch");
     labels.put("llm.c", "llm.c");
     labels.put("nd4j", "ND4J");
@@ -133,7 +135,11 @@ public final class Peers {
         case "ejml" -> javaBlas(name, List.of("ejml-core-", "ejml-fdense-"));
         case "nd4j" -> nd4j();
         case "libtorch" -> libtorch();
-        case "pytorch", "pytorch" + AS_IS -> python(name);
+        case "pytorch" -> python(name, roomyMalloc());
+        case "pytorch" + AS_IS -> python(name, Map.of());
+        case "pytorch-bf16" -> python(name, with(roomyMalloc(), "LANEWISE_PEER_MODE", "bf16"));
+        case "pytorch-bf16-compiled" ->
+            python(name, with(roomyMalloc(), "LANEWISE_PEER_MODE", "bf16 compile"));
         case "llm.c" -> llmC();
         default -> javaBlas(name, List.of());
       };
@@ -263,7 +269,13 @@ public final class Peers {
     return new Peer("libtorch", command, environment, "in " + folder());
   }
 
-  private static Peer python(String name) throws IOException {
+  private static Map<String, String> with(Map<String, String> all, String name, String value) {
+    Map<String, String> more = new LinkedHashMap<>(all);
+    more.put(name, value);
+    return more;
+  }
+
+  private static Peer python(String name, Map<String, String> environment) throws IOException {
     String named = System.getenv("LANEWISE_PYTHON");
     String python = named == null || named.isBlank() ? "python3" : named;
     try {
@@ -278,7 +290,7 @@ public final class Peers {
         return new Peer(
             name,
             List.of(python, script.toString()),
-            name.endsWith(AS_IS) ? Map.of() : roomyMalloc(),
+            environment,
             "torch " + version + " of " + python);
       }
     } catch (IOException e) {

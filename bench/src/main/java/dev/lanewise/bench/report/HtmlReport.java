@@ -87,7 +87,12 @@ public final class HtmlReport {
   }
 
   private String threadsInWords() {
-    return report.limits().threads() + " cores, " + report.limits().vectorBits() + "-bit vectors";
+    return String.format(
+        Locale.ROOT,
+        "%d cores of %s, %d-bit vectors",
+        report.limits().threads(),
+        report.machine().processor(),
+        report.limits().vectorBits());
   }
 
   private static String suite(String name) {
@@ -319,7 +324,14 @@ public final class HtmlReport {
     List<Result> all = report.results().stream().filter(r -> r.suite().equals(suite)).toList();
     all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
     List<String> header =
-        new ArrayList<>(List.of("case", "threads", "speed", "unit", "ms", "% of limit"));
+        new ArrayList<>(
+            List.of(
+                "case on " + report.machine().processor(),
+                "threads",
+                "speed",
+                "unit",
+                "ms",
+                "% of limit"));
     peers.forEach(p -> header.add("÷ " + Peers.label(p)));
     List<List<String>> rows = new ArrayList<>();
     for (Result result : all) {

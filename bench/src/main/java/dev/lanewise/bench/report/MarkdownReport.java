@@ -9,6 +9,8 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
+import java.util.function.Function;
+import java.util.stream.Collectors;
 
 /** The report as Markdown: whole, or between two comments of a file that has more to say. */
 public final class MarkdownReport {
@@ -30,25 +32,35 @@ public final class MarkdownReport {
    *
    * @param before the text so far; what is between the comments {@code performance} and {@code
    *     /performance} is replaced by a short form, a text without them by the whole report
-   * @param report what was measured
+   * @param reports what was measured, one report for each kind of processor
    * @return the new text
    */
-  public static String into(String before, Report report) {
+  public static String into(String before, List<Report> reports) {
     int start = before.indexOf(START);
     int end = before.indexOf(END, Math.max(start, 0));
     if (start < 0 || end < 0) {
-      return new MarkdownReport(report).whole();
+      return "# Performance\n\n" + all(reports, MarkdownReport::whole).stripTrailing() + "\n";
     }
     return before.substring(0, start + START.length())
         + "\n"
-        + new MarkdownReport(report).section()
+        + all(reports, MarkdownReport::section)
+        + "▲ Lanewise is faster, ▼ slower, ≈ no difference beyond noise; the fastest peer of each"
+        + " case.\n\n"
         + before.substring(end);
   }
 
+  private static String all(List<Report> reports, Function<MarkdownReport, String> form) {
+    return reports.stream()
+        .map(report -> form.apply(new MarkdownReport(report)))
+        .collect(Collectors.joining());
+  }
+
+  private String processor() {
+    return report.machine().processor();
+  }
+
   private String whole() {
-    line("# Performance");
-    line("");
-    line("Measured on " + report.date() + " with");
+    line("Measured on " + processor() + " at " + report.date() + " with");
     line("");
     line("```");
     line(report.command());
@@ -76,7 +88,7 @@ public final class MarkdownReport {
     line("## How it was measured");
     line("");
     Summary.method(report).forEach(p -> line(p + "\n"));
-    return out.toString().stripTrailing() + "\n";
+    return out.toString();
   }
 
   /** The short form: what a reader of the README wants to know. */
@@ -93,7 +105,12 @@ public final class MarkdownReport {
             Text.number(all.read().median()),
             Text.number(all.read().best())));
     line("");
-    line("| " + report.limits().threads() + " threads | Lanewise | % of limit | against |");
+    line(
+        String.format(
+            Locale.ROOT,
+            "| %d threads | Lanewise | %% of limit | against, on %s |",
+            report.limits().threads(),
+            processor()));
     line("| --- | ---: | ---: | --- |");
     int threads = report.results().stream().mapToInt(Result::threads).max().orElse(1);
     for (String suite : suites()) {
@@ -115,10 +132,6 @@ public final class MarkdownReport {
                 against(result)));
       }
     }
-    line("");
-    line(
-        "▲ Lanewise is faster, ▼ slower, ≈ no difference beyond noise; the fastest peer of each"
-            + " case.");
     line("");
     return out.toString();
   }
@@ -183,7 +196,8 @@ public final class MarkdownReport {
         line(
             String.format(
                 Locale.ROOT,
-                "Speed divided by the peer's, geometric mean, %d thread%s: %s.",
+                "Speed divided by the peer's on %s, geometric mean, %d thread%s: %s.",
+                processor(),
                 threads,
                 threads == 1 ? "" : "s",
                 String.join("; ", means)));
@@ -223,7 +237,9 @@ public final class MarkdownReport {
     Set<String> peers = new LinkedHashSet<>();
     all.forEach(r -> r.rivals().forEach(rival -> peers.add(rival.peer())));
     line(
-        "| case | threads | speed | ms | % of limit |"
+        "| case on "
+            + processor()
+            + " | threads | speed | ms | % of limit |"
             + String.join("", peers.stream().map(p -> " ÷ " + Peers.label(p) + " |").toList()));
     line("| --- | ---: | ---: | ---: | ---: |" + " ---: |".repeat(peers.size()));
     for (Result result : all) {

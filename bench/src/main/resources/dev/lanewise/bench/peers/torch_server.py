@@ -35,6 +35,19 @@ def below(operand, bound, *shape):
     return torch.from_numpy(h.reshape(shape))
 
 
+MODES = set(os.environ.get("LANEWISE_PEER_MODE", "").split())
+
+
+def is_bf16(c):
+    """Whether matrices are multiplied at 16 bits: asked for by the case, or by how this peer runs."""
+    return c.get("precision") == "bf16" or "bf16" in MODES
+
+
+def compiled(function):
+    """What torch.compile makes of a function, if this peer runs with it."""
+    return torch.compile(function) if "compile" in MODES else function
+
+
 class Gpt2(nn.Module):
     """GPT-2 as one would write it in PyTorch today."""
 
@@ -92,12 +105,17 @@ def train(c):
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4, weight_decay=0.1, fused=True)
     ids = below(1, c["vocabulary"], c["batch"], c["tokens"]).to(device)
     targets = below(2, c["vocabulary"], c["batch"], c["tokens"]).to(device)
-    mixed_precision = device == "cuda" or c.get("precision") == "bf16"
+    mixed_precision = device == "cuda" or is_bf16(c)
 
-    def step():
+    def forward():
         with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed_precision):
             logits = net(ids)
-            loss = F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+            return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+
+    forward = compiled(forward)
+
+    def step():
+        loss = forward()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -109,14 +127,18 @@ def train(c):
 
 
 def generate(c):
-    if c.get("device", "cpu") != "cpu":
+    # Every new token has a longer past: torch.compile would begin anew, again and again.
+    if c.get("device", "cpu") != "cpu" or "compile" in MODES:
         return None
     net = model(c).eval()
     heads, width = c["heads"], c["width"]
     new, prompt = c["new"], c["tokens"]
     ids = below(1, c["vocabulary"], 1, prompt)
     shape = (1, heads, prompt + new, width // heads)
-    layers = [(torch.zeros(shape), torch.zeros(shape)) for _ in net.blocks]
+    dtype = torch.bfloat16 if is_bf16(c) else torch.float32
+    if dtype == torch.bfloat16:
+        net = net.to(dtype)
+    layers = [(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)) for _ in net.blocks]
 
     def run():
         with torch.no_grad():
@@ -139,6 +161,8 @@ def backward(output, inputs, gradient):
 
 def job(operation, c):
     """Returns a function that performs the case and returns its result, or None."""
+    if MODES and operation not in ("train", "generate"):
+        return None
     if operation == "gemm":
         m, n, k, batch = c["m"], c["n"], c["k"], c.get("batch", 1)
         ta, tb = c.get("layout", "NN")
@@ -262,6 +286,13 @@ def converse(conversation):
                 c = {k: number(v) for k, v in (w.split("=") for w in words[2:])}
                 torch.set_num_threads(c["threads"])
                 run = job(words[1], c)
+                if run and "compile" in MODES:
+                    try:
+                        run()
+                    except Exception as e:  # no compiler here, or one that it cannot use
+                        run = None
+                        say("skip cannot compile: " + str(e).strip().split("\n")[0])
+                        continue
                 say("ok" if run else "skip does not know " + words[1])
             elif words[0] == "run":
                 for _ in range(int(words[1])):
@@ -293,7 +324,9 @@ def main():
     server.bind(os.environ["LANEWISE_PEER_SOCKET"])
     server.listen(1)
     memory = os.environ.get("LANEWISE_PEER_MEMORY", "")
-    answers.write("ready PyTorch " + torch.__version__ + memory + "\n")
+    names = {"bf16": "products at 16 bits (bf16)", "compile": "torch.compile"}
+    mode = "".join(", " + names[m] for m in sorted(MODES))
+    answers.write("ready PyTorch " + torch.__version__ + mode + memory + "\n")
     answers.flush()
     while True:
         connection, _ = server.accept()

@@ -146,12 +146,59 @@ class ReportTest {
   void markdownReplacesOnlyItsSection() {
     Report report = report(result(5, 5.5, 0, 480));
     String readme = "# A\n<!-- performance -->\nold\n<!-- /performance -->\nend\n";
-    String once = MarkdownReport.into(readme, report);
+    String once = MarkdownReport.into(readme, List.of(report));
     assertTrue(once.startsWith("# A\n<!-- performance -->\n") && once.endsWith("\nend\n"), once);
     assertFalse(once.contains("old"));
     assertTrue(once.contains("2026-11-22") && once.contains("Processor <X>"), once);
-    assertEquals(once, MarkdownReport.into(once, report), "generated twice, the same");
-    assertTrue(MarkdownReport.into("", report).startsWith("# Performance\n"));
+    assertEquals(once, MarkdownReport.into(once, List.of(report)), "generated twice, the same");
+    assertTrue(MarkdownReport.into("", List.of(report)).startsWith("# Performance\n"));
+  }
+
+  @Test
+  void everyRatioStandsBesideItsProcessor() {
+    Report one = report(result(5, 5.5, 0, 480));
+    MachineFacts m = one.machine();
+    MachineFacts other =
+        new MachineFacts(
+            "Other (Zen 4)",
+            m.cores(),
+            m.caches(),
+            m.memoryBytes(),
+            m.system(),
+            m.virtualized(),
+            m.java(),
+            m.vectorBits());
+    Report two =
+        new Report(
+            one.date(),
+            one.command(),
+            one.version(),
+            one.quick(),
+            one.forks(),
+            other,
+            one.limits(),
+            one.peers(),
+            List.of(result(5, 6.5, 0, 480)),
+            List.of());
+    String readme = "<!-- performance -->\n<!-- /performance -->\n";
+    for (String before : List.of(readme, "")) {
+      String text = MarkdownReport.into(before, List.of(one, two));
+      String processor = "";
+      int ratios = 0;
+      for (String line : text.lines().toList()) {
+        if (line.startsWith("| ") && line.contains("Processor <X>")) {
+          processor = "X";
+        } else if (line.startsWith("| ") && line.contains("Other (Zen 4)")) {
+          processor = "4";
+        } else if (line.contains("1.10×") || line.contains("1.30×")) {
+          assertTrue(
+              line.contains(" on ") || processor.equals(line.contains("1.10×") ? "X" : "4"), line);
+          ratios++;
+        }
+      }
+      assertTrue(ratios >= 2, text);
+    }
+    assertTrue(HtmlReport.of(two, null).contains("case on Other (Zen 4)"));
   }
 
   @Test
@@ -191,7 +238,7 @@ class ReportTest {
     Result result = result(5, 5.5, 0, 480);
     assertEquals(1.04, withLimit(result, 1.04).limit().median());
     assertNull(withLimit(result, 1.4).limit());
-    assertFalse(MarkdownReport.into("", report(withLimit(result, 1.4))).contains("140 %"));
+    assertFalse(MarkdownReport.into("", List.of(report(withLimit(result, 1.4)))).contains("140 %"));
   }
 
   private static Result withLimit(Result r, double limit) {
@@ -216,7 +263,7 @@ class ReportTest {
   void whatStandsBesideIsShown() {
     Report report = report(result(5, 5.5, 0, 480));
     String html = HtmlReport.of(report, null);
-    String markdown = MarkdownReport.into("", report);
+    String markdown = MarkdownReport.into("", List.of(report));
     for (String part :
         List.of("1.90×", "1.00 GiB", "2.00 GiB (ours 50 %)", "3.00 GiB", "4.00 GiB (ours 75 %)")) {
       assertTrue(html.contains(part), part);

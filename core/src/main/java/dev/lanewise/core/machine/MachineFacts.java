@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.regex.Matcher;
@@ -15,7 +16,8 @@ import java.util.regex.Pattern;
 /**
  * What a reader must know of a machine to judge a speed measured on it.
  *
- * @param processor the processor's own name, or its architecture where the system does not tell
+ * @param processor the processor's own name and kind, as {@code AMD EPYC (Zen 5)}, or its
+ *     architecture where the system does not tell
  * @param cores processors that the JVM may use
  * @param caches sizes of the first core's caches, as {@code L1d 48K}; empty where unknown
  * @param memoryBytes main memory, or 0 where unknown
@@ -43,7 +45,7 @@ public record MachineFacts(
   public static MachineFacts ofThisMachine() {
     String cpu = read(Path.of("/proc/cpuinfo"));
     return new MachineFacts(
-        find(cpu, "(?m)^model name\\s*:\\s*(.+)$").orElse(System.getProperty("os.arch")),
+        processor(cpu),
         Runtime.getRuntime().availableProcessors(),
         findCaches(),
         find(read(Path.of("/proc/meminfo")), "(?m)^MemTotal:\\s*(\\d+) kB")
@@ -53,6 +55,54 @@ public record MachineFacts(
         find(cpu, "(?m)^flags\\s*:.*\\b(hypervisor)\\b").isPresent(),
         System.getProperty("java.vm.name") + " " + System.getProperty("java.vm.version"),
         Machine.vectorBits());
+  }
+
+  /** The processor's name and, since clouds give several kinds one name, its kind. */
+  static String processor(String cpuInfo) {
+    String name =
+        find(cpuInfo, "(?m)^model name\\s*:\\s*(.+)$").orElse(System.getProperty("os.arch"));
+    Optional<Integer> family =
+        find(cpuInfo, "(?m)^cpu family\\s*:\\s*(\\d+)$").map(Integer::parseInt);
+    Optional<Integer> model = find(cpuInfo, "(?m)^model\\s*:\\s*(\\d+)$").map(Integer::parseInt);
+    if (family.isEmpty() || model.isEmpty()) {
+      return name;
+    }
+    boolean isAmd = cpuInfo.contains("AuthenticAMD");
+    String kind = isAmd ? amd(family.get(), model.get()) : intel(family.get(), model.get());
+    return String.format(
+        Locale.ROOT,
+        "%s (%s)",
+        name,
+        kind != null
+            ? kind
+            : String.format(Locale.ROOT, "family %d, model %d", family.get(), model.get()));
+  }
+
+  private static String amd(int family, int model) {
+    return switch (family) {
+      case 23 -> model >= 0x30 ? "Zen 2" : "Zen";
+      case 25 ->
+          model >= 0x10 && model < 0x20 || model >= 0x60 && model < 0x80 || model >= 0xa0
+              ? "Zen 4"
+              : "Zen 3";
+      case 26 -> model < 0x80 ? "Zen 5" : null;
+      default -> null;
+    };
+  }
+
+  private static String intel(int family, int model) {
+    if (family != 6) {
+      return null;
+    }
+    return switch (model) {
+      case 79 -> "Broadwell";
+      case 85 -> "Skylake";
+      case 106, 108 -> "Ice Lake";
+      case 143 -> "Sapphire Rapids";
+      case 173, 174 -> "Granite Rapids";
+      case 207 -> "Emerald Rapids";
+      default -> null;
+    };
   }
 
   private static List<String> findCaches() {

@@ -177,4 +177,23 @@ class MachineProbeTest {
     }
     System.out.println(sum);
   }
+
+  @Test
+  void processorsOfOneNameAreToldApartByTheirKind() {
+    String format = "vendor_id\t: %s\ncpu family\t: %d\nmodel\t\t: %d\nmodel name\t: %s\n";
+    assertEquals("AMD EPYC (Zen 5)", processor(format, "AuthenticAMD", 26, 2, "AMD EPYC"));
+    assertEquals("AMD EPYC (Zen 4)", processor(format, "AuthenticAMD", 25, 17, "AMD EPYC"));
+    assertEquals("AMD EPYC (Zen 3)", processor(format, "AuthenticAMD", 25, 1, "AMD EPYC"));
+    assertEquals(
+        "Intel(R) Xeon(R) Processor (Sapphire Rapids)",
+        processor(format, "GenuineIntel", 6, 143, "Intel(R) Xeon(R) Processor"));
+    assertEquals("Some (family 6, model 255)", processor(format, "GenuineIntel", 6, 255, "Some"));
+    assertEquals(System.getProperty("os.arch"), MachineFacts.processor(""));
+  }
+
+  private static String processor(
+      String format, String vendor, int family, int model, String name) {
+    return MachineFacts.processor(
+        String.format(java.util.Locale.ROOT, format, vendor, family, model, name));
+  }
 }
