@@ -5,10 +5,14 @@ import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.simd.Gemm;
+import dev.lanewise.simd.Matrix;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -39,6 +43,9 @@ public record PeftAdapter(
   private static final String WEIGHTS = "adapter_model.safetensors";
   private static final List<String> PREFIXES =
       List.of("base_model.model.transformer.", "base_model.model.");
+
+  private static final String DOWN = ".lora_A.weight";
+  private static final String UP = ".lora_B.weight";
 
   /** Settings that change what is computed, and the values with which they do not. */
   private static final Map<String, Object> PLAIN =
@@ -148,6 +155,59 @@ public record PeftAdapter(
             path,
             key,
             value));
+  }
+
+  /**
+   * A model with these corrections added to its weights.
+   *
+   * @param weights the model
+   * @param arena owns the weights that change, as float32
+   * @return all of its parameters, those without a correction over the same memory
+   * @throws InputException if a correction belongs to no layer of the model or is of another size
+   */
+  public Gpt2Weights mergedInto(Gpt2Weights weights, Arena arena) {
+    SequencedMap<String, StoredTensor> merged = new LinkedHashMap<>(weights.tensors());
+    for (String name : tensors.keySet()) {
+      if (!name.endsWith(DOWN)) {
+        continue;
+      }
+      String layer = name.substring(0, name.length() - DOWN.length());
+      StoredTensor weight = weights.tensors().get(layer + ".weight");
+      StoredTensor down = tensors.get(name);
+      StoredTensor up = tensors.get(layer + UP);
+      if (weight == null || up == null) {
+        throw new InputException(
+            String.format(
+                Locale.ROOT, "The correction '%s' belongs to no layer of the model.", name));
+      }
+      long outputs = weight.shape()[0];
+      long inputs = weight.shape()[1];
+      if (!Arrays.equals(down.shape(), new long[] {rank, inputs})
+          || !Arrays.equals(up.shape(), new long[] {outputs, rank})) {
+        throw new InputException(
+            String.format(
+                Locale.ROOT,
+                "The correction '%s' of rank %d does not fit a layer of shape %s.",
+                name,
+                rank,
+                Arrays.toString(weight.shape())));
+      }
+      MemorySegment sum = float32(weight, arena);
+      Gemm.multiply(
+          (float) (alpha / rank),
+          new Matrix(float32(up, arena), (int) outputs, rank),
+          new Matrix(float32(down, arena), rank, (int) inputs),
+          1,
+          new Matrix(sum, (int) outputs, (int) inputs));
+      merged.put(layer + ".weight", StoredTensor.float32(sum, weight.shape()));
+    }
+    return new Gpt2Weights(weights.shape(), merged);
+  }
+
+  private static MemorySegment float32(StoredTensor tensor, Arena arena) {
+    MemorySegment copy = arena.allocate(tensor.elements() * Float.BYTES, 64);
+    tensor.copyToFloat32(copy);
+    return copy;
   }
 
   /**

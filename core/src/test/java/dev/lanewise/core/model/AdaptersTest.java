@@ -219,6 +219,27 @@ class AdaptersTest {
   }
 
   @Test
+  void filesMergeAsTheModelDoes() {
+    try (Case c = new Case(0, true);
+        Arena arena = Arena.ofShared()) {
+      c.model.mergeAdapters();
+      Gpt2Weights merged =
+          PeftAdapter.read(FOLDER, arena).mergedInto(HuggingFace.read(FOLDER, arena), arena);
+      c.model
+          .namedParameters()
+          .forEach(
+              (name, tensor) ->
+                  assertClose(merged.tensors().get(name).toFloats(), tensor.toArray(), 1e-6));
+      PeftAdapter stored = PeftAdapter.read(FOLDER, arena);
+      PeftAdapter wrong =
+          new PeftAdapter(
+              2, stored.alpha(), 0, stored.targets(), new LinkedHashMap<>(stored.tensors()));
+      assertThrows(
+          InputException.class, () -> wrong.mergedInto(HuggingFace.read(FOLDER, arena), arena));
+    }
+  }
+
+  @Test
   void adapterFilesComeBack() throws IOException {
     try (Arena arena = Arena.ofShared()) {
       PeftAdapter stored = PeftAdapter.read(FOLDER, arena);
