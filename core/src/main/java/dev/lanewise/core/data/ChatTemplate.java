@@ -216,8 +216,11 @@ final class ChatTemplate {
   }
 
   private static final class Parser {
+    private static final int DEEPEST = 100;
+
     private final List<Piece> pieces;
     private int at;
+    private int depth;
 
     Parser(String jinja) {
       pieces = pieces(jinja);
@@ -233,6 +236,15 @@ final class ChatTemplate {
 
     /** All up to a block that begins with one of some words, which is not taken. */
     private Node until(String... words) {
+      if (++depth > DEEPEST) {
+        throw unsupported("more than " + DEEPEST + " blocks inside each other");
+      }
+      Node node = untilInside(words);
+      depth--;
+      return node;
+    }
+
+    private Node untilInside(String... words) {
       List<Node> nodes = new ArrayList<>();
       while (at < pieces.size()) {
         Piece piece = pieces.get(at);
@@ -288,7 +300,11 @@ final class ChatTemplate {
       Node then = until("elif", "else", "endif");
       Node otherwise = (scope, out) -> {};
       if (at < pieces.size() && word(pieces.get(at).text).equals("elif")) {
+        if (++depth > DEEPEST) {
+          throw unsupported("more than " + DEEPEST + " times 'elif'");
+        }
         otherwise = condition(pieces.get(at++).text.substring(4).strip());
+        depth--;
       } else if (at < pieces.size() && word(pieces.get(at).text).equals("else")) {
         at++;
         otherwise = until("endif");
@@ -357,10 +373,17 @@ final class ChatTemplate {
 
   /** Reads one expression. */
   private static final class Expressions {
+    private static final int DEEPEST = 100;
+    private static final int LONGEST = 10_000;
+
     private final String text;
     private int at;
+    private int depth;
 
     Expressions(String text) {
+      if (text.length() > LONGEST) {
+        throw unsupported("an expression of more than " + LONGEST + " characters");
+      }
       this.text = text;
     }
 
@@ -406,6 +429,15 @@ final class ChatTemplate {
     }
 
     private Expression choice() {
+      if (++depth > DEEPEST) {
+        throw unsupported("an expression of more than " + DEEPEST + " parts inside each other");
+      }
+      Expression value = choiceInside();
+      depth--;
+      return value;
+    }
+
+    private Expression choiceInside() {
       Expression value = or();
       if (!word("if")) {
         return value;
@@ -444,11 +476,15 @@ final class ChatTemplate {
     }
 
     private Expression not() {
-      if (word("not")) {
-        Expression value = not();
-        return scope -> !isTrue(value.value(scope));
+      boolean wanted = true;
+      boolean negated = false;
+      while (word("not")) {
+        negated = true;
+        wanted = !wanted;
       }
-      return comparison();
+      Expression value = comparison();
+      boolean as = wanted;
+      return negated ? scope -> isTrue(value.value(scope)) == as : value;
     }
 
     private Expression comparison() {
@@ -577,7 +613,14 @@ final class ChatTemplate {
         Expression first = left;
         if (sign("%")) {
           Expression second = filtered();
-          left = scope -> Math.floorMod(number(first.value(scope)), number(second.value(scope)));
+          left =
+              scope -> {
+                long divisor = number(second.value(scope));
+                if (divisor == 0) {
+                  throw fails("'%' divides by 0");
+                }
+                return Math.floorMod(number(first.value(scope)), divisor);
+              };
         } else if (sign("*")) {
           Expression second = filtered();
           left = scope -> number(first.value(scope)) * number(second.value(scope));
@@ -797,6 +840,9 @@ final class ChatTemplate {
         while (at < text.length() && Character.isDigit(text.charAt(at))) {
           at++;
         }
+        if (at - start > 18) {
+          throw unsupported("the number " + text.substring(start, at));
+        }
         long number = Long.parseLong(text.substring(start, at));
         return scope -> number;
       }
@@ -814,6 +860,10 @@ final class ChatTemplate {
         };
       }
       if (sign("-")) {
+        blanks();
+        if (at >= text.length() || !Character.isDigit(text.charAt(at))) {
+          throw unsupported("'-' before anything but a number");
+        }
         Expression value = single();
         return scope -> -number(value.value(scope));
       }

@@ -80,7 +80,10 @@ final class HuggingFaceTokenizer {
         pairs,
         words,
         normalizer,
-        beside.endOfText().isPresent() ? beside : beside.withEnd(usualEnd(added)));
+        beside.endOfText().stream()
+                .anyMatch(id -> id >= 0 && id < tokens.length && tokens[id] != null)
+            ? beside
+            : beside.withEnd(usualEnd(added)));
   }
 
   private static void checkModel(JsonFields model, String source) {

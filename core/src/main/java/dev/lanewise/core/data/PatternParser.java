@@ -13,11 +13,14 @@ import java.util.function.IntPredicate;
  */
 final class PatternParser {
   private static final int MOST_COPIES = 1000;
+  private static final int DEEPEST = 100;
 
   private final String regex;
   private final String source;
   private int at;
   private int copies;
+  private int depth;
+  private int built;
 
   PatternParser(String regex, String source) {
     this.regex = regex;
@@ -69,6 +72,10 @@ final class PatternParser {
     }
     return next -> {
       SplitPattern.Node node = next;
+      built += parts.size();
+      if (built > SplitPattern.LONGEST) {
+        throw unsupported("a length of more than " + SplitPattern.LONGEST + " parts");
+      }
       for (int i = parts.size() - 1; i >= 0; i--) {
         node = parts.get(i).before(node);
       }
@@ -107,6 +114,19 @@ final class PatternParser {
   }
 
   private Part group(boolean[] ignoreCase) {
+    enter();
+    Part part = groupInside(ignoreCase);
+    depth--;
+    return part;
+  }
+
+  private void enter() {
+    if (++depth > DEEPEST) {
+      throw unsupported("more than " + DEEPEST + " groups or sets inside each other");
+    }
+  }
+
+  private Part groupInside(boolean[] ignoreCase) {
     at++;
     boolean inner = ignoreCase[0];
     if (!taken("?")) {
@@ -218,13 +238,16 @@ final class PatternParser {
     if (most == Integer.MAX_VALUE) {
       throw unsupported("a group repeated without limit");
     }
-    copies += most;
-    if (copies > MOST_COPIES) {
-      throw unsupported("groups repeated more than " + MOST_COPIES + " times");
+    if (most > MOST_COPIES) {
+      throw tooMany();
     }
     return next -> {
       SplitPattern.Node node = next;
       for (int i = most; i > 0; i--) {
+        // Counted here, where repetitions inside repetitions multiply.
+        if (++copies > MOST_COPIES) {
+          throw tooMany();
+        }
         if (i > least) {
           SplitPattern.Node once = part.before(node);
           node = new SplitPattern.Choice(lazy ? List.of(next, once) : List.of(once, next));
@@ -236,8 +259,19 @@ final class PatternParser {
     };
   }
 
+  private InputException tooMany() {
+    return unsupported("groups repeated more than " + MOST_COPIES + " times");
+  }
+
   /** A set in brackets; inside there may be sets again, and && takes what is in both. */
   private IntPredicate brackets(boolean ignoreCase) {
+    enter();
+    IntPredicate set = bracketsInside(ignoreCase);
+    depth--;
+    return set;
+  }
+
+  private IntPredicate bracketsInside(boolean ignoreCase) {
     at++;
     boolean negated = taken("^");
     IntPredicate all = null;

@@ -217,7 +217,8 @@ final class PreTokenizer {
       Behavior behavior = behavior(part);
       boolean invert = flag(part, "invert", false);
       if (pattern.has("String")) {
-        return new Split(SplitPattern.ofText(pattern.text("String"))::end, behavior, invert);
+        return new Split(
+            SplitPattern.ofText(pattern.text("String"), source)::end, behavior, invert);
       }
       String regex = pattern.text("Regex");
       // An expression that leaves nothing between its matches makes words of them either way.

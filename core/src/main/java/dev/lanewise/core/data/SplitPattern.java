@@ -11,6 +11,9 @@ import java.util.List;
  * those of groups are written out, so the stack never grows with the text.
  */
 final class SplitPattern {
+  /** Most parts one after the other, each of which takes some stack. */
+  static final int LONGEST = 4000;
+
   private final Node start;
 
   private SplitPattern(Node start) {
@@ -34,10 +37,18 @@ final class SplitPattern {
     return pattern;
   }
 
-  /** The pattern that matches a text as it stands. */
-  static SplitPattern ofText(String text) {
+  /**
+   * The pattern that matches a text as it stands.
+   *
+   * @throws InputException if it is empty or very long
+   */
+  static SplitPattern ofText(String text, String source) {
     Node node = END;
     int[] characters = text.codePoints().toArray();
+    if (characters.length == 0 || characters.length > LONGEST) {
+      throw new InputException(
+          source + " cuts text at a text of " + characters.length + " characters.");
+    }
     for (int i = characters.length - 1; i >= 0; i--) {
       node = new Run(CharSet.of(characters[i]), 1, 1, false, node);
     }

@@ -63,6 +63,15 @@ class ChatTemplateTest {
     assertTrue(message("{{ 1 / 2 }}").contains("'/ 2' in '1 / 2'"));
     assertTrue(
         message("{% for a, b in messages %}{% endfor %}").contains("'for a, b in messages'"));
+    assertTrue(message("{{ " + "(".repeat(50_000)).contains("not closed"));
+    assertTrue(message("{{ " + "(".repeat(5_000) + " }}").contains("inside each other"));
+    assertTrue(message("{% if 1 %}".repeat(50_000)).contains("blocks inside each other"));
+    assertEquals("True", render("{{ " + "not ".repeat(2_000) + "1 }}"));
+    assertTrue(message("{% if 1 %}" + "{% elif 1 %}".repeat(50_000)).contains("times 'elif'"));
+    assertTrue(message("{{ 1" + "+1".repeat(50_000) + " }}").contains("10000 characters"));
+    assertEquals("4501", render("{{ 1" + "+1".repeat(4_500) + " }}"));
+    assertTrue(message("{{ 1 % 0 }}").contains("divides by 0"));
+    assertTrue(message("{{ " + "9".repeat(30) + " }}").contains("the number"));
     assertTrue(message("{{ 'a\\x41' }}").contains("'\\x' in a text"));
   }
 

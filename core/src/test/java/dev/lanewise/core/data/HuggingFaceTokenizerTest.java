@@ -187,6 +187,10 @@ class HuggingFaceTokenizerTest {
     BpeTokenizer alone = open("qwen2");
     assertEquals("<|endoftext|>", alone.decode(alone.endOfText().orElseThrow()));
     int end = alone.encode("<|im_end|>")[0];
+    for (long none : new long[] {100_000, -1, 1L << 40}) {
+      write("config.json", Map.of("eos_token_id", none));
+      assertEquals(alone.endOfText(), open("qwen2").endOfText());
+    }
     write("config.json", Map.of("eos_token_id", List.of(end, 7)));
     assertEquals(OptionalInt.of(end), open("qwen2").endOfText());
     write("tokenizer_config.json", Map.of("eos_token", Map.of("content", "<|im_start|>")));

@@ -156,6 +156,7 @@ class SplitPatternTest {
     assertEquals(List.of("a", "]"), matches("[]a]", "a]b"));
     assertEquals(List.of("a", "-"), matches("[a-]", "a-b"));
     assertEquals(List.of("{1,", "x}"), matches("\\{1,|x}", "{1,x}"));
+    assertEquals(List.of("a".repeat(3_900)), matches("a".repeat(3_900), "a".repeat(4_000)));
     assertEquals(List.of("a", "a"), matches("^a", "a\naa"));
     assertEquals(List.of("a", "a"), matches("a$", "aa\na"));
   }
@@ -174,6 +175,11 @@ class SplitPatternTest {
     assertTrue(message("a**").contains("a repetition of a repetition"));
     assertTrue(message("b(?i)a").contains("(?i)a"));
     assertTrue(message("(?:ab){3000}").contains("more than 1000 times"));
+    assertTrue(message("(?:(?:(?:ab){100}){100}){100}").contains("more than 1000 times"));
+    assertTrue(message("(".repeat(100_000)).contains("inside each other"));
+    assertTrue(message("[".repeat(100_000)).contains("inside each other"));
+    assertTrue(message("a".repeat(5_000)).contains("more than 4000 parts"));
+    assertTrue(message("(?:" + "a".repeat(100) + "){100}").contains("more than 4000 parts"));
     assertTrue(message("a*").contains("matches where there is nothing"));
     for (String broken :
         List.of(
