@@ -106,4 +106,21 @@ public final class Machine {
         ? "bfloat16 products by the Vector API: machine code is for vectors of 512 bits"
         : MachineCode.describe();
   }
+
+  /**
+   * Multiplies pairs of bfloat16 in registers and nothing else, for a measure of the most that a
+   * processor can do.
+   *
+   * @param rounds how often, at least 1; a thousand take some microseconds, in which the JVM cannot
+   *     stop the thread
+   * @return operations done, two for each product; 0 where products of bfloat16 are not computed by
+   *     machine code
+   * @throws IllegalArgumentException if there are no rounds
+   */
+  public static long bfloat16Operations(int rounds) {
+    if (rounds < 1) {
+      throw new IllegalArgumentException(rounds + " rounds: there must be at least 1");
+    }
+    return MachineCode.hasBfloat16() && vectorBits() == 512 ? MachineCode.chains(rounds) : 0;
+  }
 }

@@ -77,6 +77,17 @@ final class DoctorCommand implements Subcommand {
   private void measure() {
     MachineLimits limits = MachineProbe.measure(Workers.threads(), WINDOW);
     line("Arithmetic", rates(limits.one().fma(), limits.all().fma(), limits.threads()));
+    MachineProbe.bfloat16(Workers.threads(), WINDOW)
+        .ifPresent(
+            rate ->
+                line(
+                    "",
+                    String.format(
+                        Locale.ROOT,
+                        "bfloat16: %.0f %s on %d",
+                        rate.best(),
+                        rate.unit(),
+                        Workers.threads())));
     line("Memory read", rates(limits.one().read(), limits.all().read(), limits.threads()));
     line("Memory copy", rates(limits.one().copy(), limits.all().copy(), limits.threads()));
   }

@@ -17,6 +17,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.concurrent.Phaser;
 import java.util.concurrent.atomic.AtomicReference;
 import javax.management.JMException;
@@ -55,6 +56,9 @@ public final class MachineProbe {
   private static final long BLOCK_BYTES = 1L << 17;
 
   private static final int WINDOWS = 7;
+
+  /** Calls between two looks at the clock, of some microseconds each. */
+  private static final int BFLOAT16_CALLS = 20;
 
   private static final int LITTLE_ROUNDS = 1024;
 
@@ -128,6 +132,10 @@ public final class MachineProbe {
    * @throws IllegalArgumentException if there is no thread or no time
    */
   public static Rate arithmetic(int threads, Duration window) {
+    return arithmetic(Work.FMA, threads, window);
+  }
+
+  private static Rate arithmetic(Work work, int threads, Duration window) {
     if (threads < 1 || !window.isPositive()) {
       throw new IllegalArgumentException(threads + " threads for " + window + " measure nothing");
     }
@@ -136,8 +144,23 @@ public final class MachineProbe {
       for (int t = 0; t < threads; t++) {
         workers.add(new Worker(arena, PIECE_BYTES));
       }
-      return run(workers, Work.FMA, window.toNanos());
+      return run(workers, work, window.toNanos());
     }
+  }
+
+  /**
+   * Measures products of bfloat16 in registers, summed in floats: what bounds {@code Bfloat16Gemm}.
+   *
+   * @param threads number of threads, at least 1
+   * @param window time of a window, of which seven are taken
+   * @return the rate of all threads together; empty where the processor has no instruction for them
+   *     that the kernels use
+   * @throws IllegalArgumentException if there is no thread or no time
+   */
+  public static Optional<Rate> bfloat16(int threads, Duration window) {
+    return Machine.bfloat16Operations(1) == 0
+        ? Optional.empty()
+        : Optional.of(arithmetic(Work.BFLOAT16, threads, window));
   }
 
   private static Rates rates(int threads, long window) {
@@ -202,7 +225,7 @@ public final class MachineProbe {
       }
     }
     Arrays.sort(sums);
-    return new Rate(sums[WINDOWS - 1], sums[WINDOWS / 2], work == Work.FMA ? "GFLOP/s" : "GB/s");
+    return new Rate(sums[WINDOWS - 1], sums[WINDOWS / 2], work.isArithmetic() ? "GFLOP/s" : "GB/s");
   }
 
   /**
@@ -300,6 +323,8 @@ public final class MachineProbe {
   public enum Work {
     /** Fused multiply-adds in registers. */
     FMA(2),
+    /** Products of bfloat16 in registers; counts operations. */
+    BFLOAT16(1),
     /** Reads an array. */
     READ(1),
     /** Copies an array to another. */
@@ -314,6 +339,10 @@ public final class MachineProbe {
 
     Work(int weight) {
       this.weight = weight;
+    }
+
+    private boolean isArithmetic() {
+      return this == FMA || this == BFLOAT16;
     }
   }
 
@@ -340,7 +369,7 @@ public final class MachineProbe {
       this.work = work;
       rates = new double[threads];
       long share =
-          work == Work.FMA
+          work.isArithmetic()
               ? PIECE_BYTES
               : Math.ceilDiv((long) megabytes << 20, threads * PIECE_BYTES) * PIECE_BYTES;
       try {
@@ -420,13 +449,15 @@ public final class MachineProbe {
         long before = now;
         if (work == Work.FMA) {
           sink += fma(LITTLE_ROUNDS);
+        } else if (work == Work.BFLOAT16) {
+          bfloat16(1);
         } else {
           run(work, 0, BLOCK_BYTES);
         }
         now = System.nanoTime();
         quick = now - before < LITTLE_NANOS ? quick + 1 : 0;
       }
-      for (long i = 0; work != Work.FMA && i < bytes; i += PIECE_BYTES) {
+      for (long i = 0; !work.isArithmetic() && i < bytes; i += PIECE_BYTES) {
         piece(work);
       }
       window(work, WARM_UP);
@@ -449,11 +480,22 @@ public final class MachineProbe {
         sink += fma(FMA_ROUNDS);
         return (long) FMA_ROUNDS * CHAINS * LANES;
       }
+      if (work == Work.BFLOAT16) {
+        return bfloat16(BFLOAT16_CALLS);
+      }
       for (long end = place + PIECE_BYTES; place < end; place += BLOCK_BYTES) {
         run(work, place, place + BLOCK_BYTES);
       }
       place %= bytes;
       return PIECE_BYTES;
+    }
+
+    private static long bfloat16(int calls) {
+      long operations = 0;
+      for (int i = 0; i < calls; i++) {
+        operations += Machine.bfloat16Operations(LITTLE_ROUNDS);
+      }
+      return operations;
     }
 
     private void run(Work work, long from, long to) {

@@ -22,6 +22,20 @@ import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 
 class MachineProbeTest {
+  @Test
+  void bfloat16IsMeasuredWhereTheProcessorHasIt() {
+    boolean has = Machine.bfloat16().contains("machine code (AVX512_BF16)");
+    long perRound = Machine.bfloat16Operations(1);
+    // Pairs of 16 lanes, a multiplication and an addition each
+    assertEquals(0, perRound % (16 * 2 * 2));
+    assertEquals(7 * perRound, Machine.bfloat16Operations(7));
+    var rate = MachineProbe.bfloat16(2, Duration.ofMillis(2));
+    assertEquals(has, perRound > 0);
+    assertEquals(has, rate.isPresent());
+    rate.ifPresent(r -> assertEquals("GFLOP/s", r.unit()));
+    assertEquals(has, rate.isPresent() && rate.get().best() > 0);
+    assertThrows(IllegalArgumentException.class, () -> Machine.bfloat16Operations(0));
+  }
 
   @Test
   void loopsComputeWhatTheyAreNamedAfter() {
