@@ -67,7 +67,7 @@ class ChatTemplateTest {
     assertTrue(message("{{ " + "(".repeat(5_000) + " }}").contains("inside each other"));
     assertTrue(message("{% if 1 %}".repeat(50_000)).contains("blocks inside each other"));
     assertEquals("True", render("{{ " + "not ".repeat(2_000) + "1 }}"));
-    assertTrue(message("{% if 1 %}" + "{% elif 1 %}".repeat(50_000)).contains("times 'elif'"));
+    assertTrue(message("{% if 1 %}" + "{% elif 1 %}".repeat(50_000)).contains("more than 100 "));
     assertTrue(message("{{ 1" + "+1".repeat(50_000) + " }}").contains("10000 characters"));
     assertEquals("4501", render("{{ 1" + "+1".repeat(4_500) + " }}"));
     assertTrue(message("{{ 1 % 0 }}").contains("divides by 0"));
