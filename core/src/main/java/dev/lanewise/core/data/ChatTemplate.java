@@ -374,16 +374,14 @@ final class ChatTemplate {
   /** Reads one expression. */
   private static final class Expressions {
     private static final int DEEPEST = 100;
-    private static final int LONGEST = 10_000;
+    private static final int MOST_PARTS = 1500;
 
     private final String text;
     private int at;
     private int depth;
+    private int parts;
 
     Expressions(String text) {
-      if (text.length() > LONGEST) {
-        throw unsupported("an expression of more than " + LONGEST + " characters");
-      }
       this.text = text;
     }
 
@@ -633,6 +631,7 @@ final class ChatTemplate {
     private Expression filtered() {
       Expression value = reached();
       while (true) {
+        count();
         if (sign("|")) {
           String name = name();
           List<Expression> arguments = sign("(") ? arguments(")") : List.of();
@@ -695,6 +694,7 @@ final class ChatTemplate {
     private Expression reached() {
       Expression value = single();
       while (true) {
+        count();
         Expression from = value;
         if (sign(".")) {
           String name = name();
@@ -825,7 +825,15 @@ final class ChatTemplate {
       return text.substring(start, end);
     }
 
+    /** Each part takes some stack where the expression is computed. */
+    private void count() {
+      if (++parts > MOST_PARTS) {
+        throw unsupported("an expression of more than " + MOST_PARTS + " parts");
+      }
+    }
+
     private Expression single() {
+      count();
       blanks();
       if (at >= text.length()) {
         throw unsupported("'" + text + "'");
