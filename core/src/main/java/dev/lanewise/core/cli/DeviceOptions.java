@@ -3,6 +3,7 @@ package dev.lanewise.core.cli;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.UsageException;
+import dev.lanewise.core.train.TrainConfig;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.stream.Collectors;
@@ -15,9 +16,9 @@ final class DeviceOptions {
       paramLabel = "KIND",
       description = {
         "auto, cpu or cuda; auto takes a GPU that is there and passes a short test.",
-        "Default: ${DEFAULT-VALUE}."
+        "Default: auto."
       })
-  private String device = "auto";
+  private String device;
 
   @Option(
       names = "--precision",
@@ -30,12 +31,34 @@ final class DeviceOptions {
 
   /** Opens the device; warnings are for people. */
   Backend open() {
-    Precision wanted = precision(precision == null ? "bf16" : precision);
-    Backend backend = Devices.open(device, wanted, threads);
+    TrainConfig.Builder run = TrainConfig.builder();
+    change(run);
+    return open(run.build());
+  }
+
+  /** Opens the device that a run asks for; warnings are for people. */
+  Backend open(TrainConfig run) {
+    Precision wanted = precision(run.precision());
+    Backend backend = Devices.open(run.device(), wanted, run.threads() == 0 ? null : run.threads());
     if (precision != null && wanted != Precision.FP32 && backend.name().equals("cpu")) {
       System.err.println("The CPU computes in fp32, whatever --precision says.");
     }
     return backend;
+  }
+
+  /** Lets a run ask for what is asked for here. */
+  void change(TrainConfig.Builder run) {
+    if (device != null) {
+      run.device(device);
+    }
+    if (precision != null) {
+      precision(precision);
+      run.precision(precision);
+    }
+    if (threads != null) {
+      Devices.checkThreads(threads);
+      run.threads(threads);
+    }
   }
 
   private static Precision precision(String name) {

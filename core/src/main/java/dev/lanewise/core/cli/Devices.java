@@ -30,7 +30,7 @@ final class Devices {
     };
   }
 
-  private static void setThreads(int threads) {
+  static void checkThreads(int threads) {
     if (threads < 1 || threads > Workers.MAX_THREADS) {
       throw new UsageException(
           String.format(
@@ -39,6 +39,10 @@ final class Devices {
               Workers.MAX_THREADS,
               threads));
     }
+  }
+
+  private static void setThreads(int threads) {
+    checkThreads(threads);
     try {
       Workers.setThreads(threads);
     } catch (IllegalStateException e) {

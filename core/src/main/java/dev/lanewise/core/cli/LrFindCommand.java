@@ -44,7 +44,9 @@ import picocli.CommandLine.Spec;
 final class LrFindCommand implements Subcommand {
   private static final int MOST_POINTS = 100_000;
 
-  @Mixin private TrainOptions options;
+  @Mixin private DataOptions dataOptions;
+  @Mixin private StepOptions stepOptions;
+  @Mixin private DeviceOptions deviceOptions;
 
   @Option(
       names = "--from",
@@ -87,13 +89,14 @@ final class LrFindCommand implements Subcommand {
     }
     PrintWriter console = spec.commandLine().getOut();
     ConsoleProgress preparing = new ConsoleProgress();
-    try (Dataset data = options.runData().open(null, TrainCommand.cache(), preparing::preparing);
-        Backend backend = options.device.open();
+    try (Dataset data =
+            dataOptions.runData().open(null, TrainCommand.cache(), preparing::preparing);
+        Backend backend = deviceOptions.open();
         Tape tape = new Tape(backend, true)) {
       preparing.prepared();
       TerminalProgress progress = TerminalProgress.on(System.out);
-      GptConfig model = options.model(data.tokenizer().vocabSize());
-      TrainConfig config = options.config(model);
+      GptConfig model = stepOptions.model(data.tokenizer().vocabSize());
+      TrainConfig config = stepOptions.config(model);
       MemoryPlan.of(config.withBatch(config.batch(), 1), model, backend)
           .requireFits(backend.availableMemory());
       TorchGenerator generator = new TorchGenerator(config.seed());

@@ -2,11 +2,10 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.InputException;
-import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.GptConfig;
-import dev.lanewise.core.train.DefaultJob;
+import dev.lanewise.core.train.DataStamp;
 import dev.lanewise.core.train.MemoryPlan;
 import dev.lanewise.core.train.RunData;
 import dev.lanewise.core.train.RunFolder;
@@ -21,11 +20,12 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
-import java.time.format.DateTimeFormatter;
+import java.time.ZoneId;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -55,10 +55,14 @@ final class TrainCommand implements Subcommand {
       Pattern.compile("(\\d+(?:\\.\\d+)?) ?([KMGT])(?:i?B)?", Pattern.CASE_INSENSITIVE);
 
   private static final Path RUNS = Path.of("runs");
+  private static final ZoneId ZONE = ZoneId.systemDefault();
   private static final int SAMPLE_TOKENS = 160;
   private static final String REPORT = "Writing report.html";
 
-  @Mixin private TrainOptions options;
+  @Mixin private DataOptions dataOptions;
+  @Mixin private StepOptions stepOptions;
+  @Mixin private TrainOptions runOptions;
+  @Mixin private DeviceOptions deviceOptions;
 
   @Option(
       names = "--out",
@@ -66,7 +70,13 @@ final class TrainCommand implements Subcommand {
       description = "Run folder. Default: a new one under runs/, or with --resume the newest.")
   private Path out;
 
-  @Option(names = "--resume", description = "Go on with the run from its newest checkpoint.")
+  @Option(
+      names = "--resume",
+      description = {
+        "Go on with the run from its newest checkpoint. Of the options above, those that decide how"
+            + " it goes on may change it, such as --steps, --lr, --schedule, --clip, --eval-every,"
+            + " --memory or --device; those that decide what it is are kept."
+      })
   private boolean resume;
 
   @Option(
@@ -92,48 +102,122 @@ final class TrainCommand implements Subcommand {
               + " resumed goes on with it.")
   private boolean tensorboard;
 
-  private double slowdown;
-
   @Spec private CommandSpec spec;
 
   @Override
   public Integer call() {
-    PrintWriter console = spec.commandLine().getOut();
-    RunFolder folder = new RunFolder(out != null ? out : resume ? newestRun() : newRun());
-    RunFolder.Description known = resume ? folder.describe() : null;
-    Tokenizer tokenizer = resume ? folder.tokenizer() : null;
-    RunData runData =
-        resume
-            ? RunData.fromFields(new JsonFields(known.data(), folder.configFile() + ", data"))
-            : options.runData();
+    return resume ? resume() : begin();
+  }
+
+  private int begin() {
+    RunFolder folder = out == null ? null : new RunFolder(out);
+    if (folder != null) {
+      folder.requireNone();
+    }
+    RunData source = dataOptions.runData();
+    TrainConfig.Builder asked = TrainConfig.builder();
+    deviceOptions.change(asked);
     ConsoleProgress progress = new ConsoleProgress();
-    try (Dataset data = runData.open(tokenizer, cache(), progress::preparing);
-        Backend backend = options.device.open()) {
+    try (Dataset data = source.open(null, cache(), progress::preparing);
+        Backend backend = deviceOptions.open(asked.build())) {
       progress.prepared();
       // What preparing a text left on the heap goes back to the system before tensors are made.
       System.gc();
-      RunFolder.Description description = known;
-      if (known == null) {
-        GptConfig model = options.model(data.tokenizer().vocabSize());
-        TrainConfig config = fitted(options.config(model), model, backend);
-        description = new RunFolder.Description(model, config, runData.toMap());
-      } else if (options.steps != null) {
-        description =
-            new RunFolder.Description(
-                known.model(), known.training().withSteps(options.steps), known.data());
+      GptConfig model = stepOptions.model(data.tokenizer().vocabSize());
+      TrainConfig.Builder builder =
+          runOptions.config(stepOptions.config(model)).toBuilder().prompt(prompt);
+      deviceOptions.change(builder);
+      TrainConfig config = builder.build();
+      MemoryPlan.Fit fit = fitted(config, model, backend);
+      Map<String, Object> stamped = source.toMap();
+      DataStamp.of(data).addTo(stamped);
+      RunFolder.Description description = new RunFolder.Description(model, fit.config(), stamped);
+      Prompt begins = Prompt.of(description, data);
+      RunFolder place = folder == null ? RunFolder.claim(RUNS, LocalDateTime.now(ZONE)) : folder;
+      List<TrainListener> listeners = new ArrayList<>(List.of(progress));
+      try (TrainingRun run = TrainingRun.begin(place, description, data, backend, listeners)) {
+        introduce(run, data, backend, fit.slowdown(), begins);
+        train(run, progress, listeners, begins);
       }
-      return train(console, progress, folder, description, data, backend);
+      return 0;
     }
   }
 
-  /** The run in a form that stays under --memory. */
-  private TrainConfig fitted(TrainConfig config, GptConfig model, Backend backend) {
+  private int resume() {
+    RunFolder folder = new RunFolder(out != null ? out : newestRun());
+    RunFolder.Description known = folder.describe();
+    Tokenizer tokenizer = folder.tokenizer();
+    Resumption resumption =
+        new Resumption(known, dataOptions, stepOptions, runOptions, deviceOptions);
+    resumption.requireKept(spec.commandLine().getParseResult());
+    TrainConfig asked = resumption.changed(prompt);
+    ConsoleProgress progress = new ConsoleProgress();
+    try (Dataset data = resumption.open(tokenizer, cache(), progress::preparing);
+        Backend backend = deviceOptions.open(asked)) {
+      progress.prepared();
+      System.gc();
+      Map<String, Object> source = resumption.sameData(data);
+      MemoryPlan.Fit fit = refitted(asked, known.model(), backend);
+      RunFolder.Description description =
+          new RunFolder.Description(known.model(), fit.config(), source);
+      Prompt begins = Prompt.of(description, data);
+      List<TrainListener> listeners = new ArrayList<>(List.of(progress));
+      try (TrainingRun run = TrainingRun.resume(folder, description, data, backend, listeners)) {
+        long step = run.trainer().steps();
+        resumption.requireAhead(step);
+        if (run.trainer().finished()) {
+          sayFinished(run);
+          return 0;
+        }
+        if (!description.equals(known)) {
+          folder.store(description, tokenizer);
+        }
+        introduce(run, data, backend, fit.slowdown(), begins);
+        PrintWriter console = spec.commandLine().getOut();
+        console.printf(Locale.ROOT, "Resumed     at step %,d%n", step);
+        for (String line : resumption.told(fit.config(), step)) {
+          console.println(line);
+        }
+        console.flush();
+        train(run, progress, listeners, begins);
+      }
+      return 0;
+    }
+  }
+
+  private void sayFinished(TrainingRun run) {
+    long steps = run.trainer().steps();
+    PrintWriter console = spec.commandLine().getOut();
+    console.printf(
+        Locale.ROOT,
+        "The run %s is finished, with all of its %,d steps, and is left as it is.%n"
+            + "Go on        lanewise train --resume --out %s --steps %d%n"
+            + "Try          lanewise generate --from %s --prompt \"...\"%n",
+        run.folder().path(),
+        steps,
+        run.folder().path(),
+        2 * steps,
+        run.folder().path());
+    console.flush();
+  }
+
+  /** A new run in a form that stays under --memory. */
+  private MemoryPlan.Fit fitted(TrainConfig config, GptConfig model, Backend backend) {
     if (memory == null) {
-      return config;
+      return new MemoryPlan.Fit(config, MemoryPlan.of(config, model, backend), 0);
     }
     MemoryPlan.Fit fit = MemoryPlan.fit(config, model, backend, bytes(memory.strip()));
-    slowdown = fit.slowdown();
-    return fit.config();
+    int passes = config.memoryPasses() * (fit.config().accumulate() / config.accumulate());
+    TrainConfig cut = fit.config().toBuilder().memoryPasses(passes).build();
+    return new MemoryPlan.Fit(cut, fit.plan(), fit.slowdown());
+  }
+
+  /** A run that goes on with the same bits if it can under --memory, else as a new one. */
+  private MemoryPlan.Fit refitted(TrainConfig config, GptConfig model, Backend backend) {
+    return memory == null
+        ? fitted(config, model, backend)
+        : MemoryPlan.fitBlocks(config, model, backend, bytes(memory.strip()))
+            .orElseGet(() -> fitted(config, model, backend));
   }
 
   private static long bytes(String size) {
@@ -146,100 +230,95 @@ final class TrainCommand implements Subcommand {
     return (long) (Double.parseDouble(matcher.group(1)) * Math.pow(1024, power));
   }
 
-  private int train(
-      PrintWriter console,
-      ConsoleProgress progress,
-      RunFolder folder,
-      RunFolder.Description description,
-      Dataset data,
-      Backend backend) {
-    List<TrainListener> listeners = new ArrayList<>();
-    listeners.add(progress);
+  /** Says what is about to be trained. */
+  private void introduce(
+      TrainingRun run, Dataset data, Backend backend, double slowdown, Prompt begins) {
+    PrintWriter console = spec.commandLine().getOut();
+    RunFolder.Description description = run.description();
     TrainConfig config = description.training();
-    try (TrainingRun run =
-        resume
-            ? TrainingRun.resume(folder, description, data, backend, listeners)
-            : TrainingRun.begin(folder, description, data, backend, listeners)) {
-      boolean writesEvents = tensorboard || Files.isDirectory(folder.eventsFolder());
-      if (writesEvents) {
-        run.writeEvents();
-      }
-      console.printf(Locale.ROOT, "Device      %s%n", backend.description());
+    Path events = run.folder().eventsFolder();
+    boolean writesEvents = tensorboard || Files.isDirectory(events);
+    if (writesEvents) {
+      run.writeEvents();
+    }
+    console.printf(Locale.ROOT, "Device      %s%n", backend.description());
+    console.printf(
+        Locale.ROOT,
+        "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",
+        description.source().pathNames(),
+        data.train().length(),
+        data.validation() == null ? 0 : data.validation().length(),
+        data.tokenizer().name(),
+        data.tokenizer().vocabSize());
+    data.notes(config.context()).forEach(note -> console.println("            " + note));
+    console.printf(
+        Locale.ROOT,
+        "Model       %d layers, %d heads, %d channels, context %d: %,d parameters%n",
+        description.model().layers(),
+        description.model().heads(),
+        description.model().channels(),
+        description.model().contextLength(),
+        run.model().parameterCount());
+    console.printf(Locale.ROOT, "Memory      %s%n", run.plan());
+    if (config.recomputedBlocks() > 0 || config.headRows() > 0 || slowdown > 0) {
       console.printf(
           Locale.ROOT,
-          "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",
-          description.source().pathNames(),
-          data.train().length(),
-          data.validation() == null ? 0 : data.validation().length(),
-          data.tokenizer().name(),
-          data.tokenizer().vocabSize());
-      data.notes(config.context()).forEach(note -> console.println("            " + note));
-      console.printf(
-          Locale.ROOT,
-          "Model       %d layers, %d heads, %d channels, context %d: %,d parameters%n",
+          "            %s, %d of %d blocks computed again in backward%s%s%n",
+          config.accumulate() == 1 ? "one pass" : config.accumulate() + " passes",
+          config.recomputedBlocks(),
           description.model().layers(),
-          description.model().heads(),
-          description.model().channels(),
-          description.model().contextLength(),
-          run.model().parameterCount());
-      console.printf(Locale.ROOT, "Memory      %s%n", run.plan());
-      if (config.recomputedBlocks() > 0 || config.headRows() > 0 || slowdown > 0) {
+          config.headRows() > 0
+              ? String.format(Locale.ROOT, ", logits of %d tokens at a time", config.headRows())
+              : "",
+          slowdown > 0
+              ? String.format(
+                  Locale.ROOT, "; steps take about %.0f %% longer for it", 100 * slowdown)
+              : "");
+    }
+    console.printf(
+        Locale.ROOT,
+        "Run         %s, %,d steps of %,d tokens%s%n",
+        run.folder().path(),
+        config.steps(),
+        config.tokensPerStep(),
+        config.accumulate() == 1
+            ? ""
+            : String.format(
+                Locale.ROOT, " in %d passes of %d sequences", config.accumulate(), config.batch()));
+    if (writesEvents) {
+      console.printf(Locale.ROOT, "TensorBoard tensorboard --logdir %s%n", events);
+    }
+    if (begins.replaced()) {
+      console.printf(
+          Locale.ROOT,
+          "Samples     begin with \"%s\", since the text has no line break%n",
+          begins.text());
+    }
+    console.flush();
+  }
+
+  private void train(
+      TrainingRun run, ConsoleProgress progress, List<TrainListener> listeners, Prompt begins) {
+    PrintWriter console = spec.commandLine().getOut();
+    progress.begin(run.description().training().steps(), run.trainer().steps());
+    listeners.add(new Sampler(run, progress, begins.text()));
+    try (Interrupts interrupts = new Interrupts(run.trainer()::stop)) {
+      try {
+        run.trainer().run();
+      } finally {
+        progress.end();
+        run.look(REPORT, () -> RunReports.write(run));
+      }
+      if (!interrupts.happened()) {
+        conclude(console, run, begins.text());
+      } else {
         console.printf(
             Locale.ROOT,
-            "            %s, %d of %d blocks computed again in backward%s%s%n",
-            config.accumulate() == 1 ? "one pass" : config.accumulate() + " passes",
-            config.recomputedBlocks(),
-            description.model().layers(),
-            config.headRows() > 0
-                ? String.format(Locale.ROOT, ", logits of %d tokens at a time", config.headRows())
-                : "",
-            slowdown > 0
-                ? String.format(
-                    Locale.ROOT, "; steps take about %.0f %% longer for it", 100 * slowdown)
-                : "");
+            "Stopped at step %,d; go on with: lanewise train --resume --out %s%n",
+            run.trainer().steps(),
+            run.folder().path());
+        console.flush();
       }
-      console.printf(
-          Locale.ROOT,
-          "Run         %s, %,d steps of %,d tokens%s%n",
-          folder.path(),
-          config.steps(),
-          config.tokensPerStep(),
-          config.accumulate() == 1
-              ? ""
-              : String.format(
-                  Locale.ROOT,
-                  " in %d passes of %d sequences",
-                  config.accumulate(),
-                  config.batch()));
-      if (run.trainer().steps() > 0) {
-        console.printf(Locale.ROOT, "Resumed     at step %,d%n", run.trainer().steps());
-      }
-      if (writesEvents) {
-        console.printf(Locale.ROOT, "TensorBoard tensorboard --logdir %s%n", folder.eventsFolder());
-      }
-      console.flush();
-      progress.begin(config.steps(), run.trainer().steps());
-      String begin = prompt != null ? prompt : DefaultJob.promptFor(description.source());
-      listeners.add(new Sampler(run, progress, begin));
-      try (Interrupts interrupts = new Interrupts(run.trainer()::stop)) {
-        try {
-          run.trainer().run();
-        } finally {
-          progress.end();
-          run.look(REPORT, () -> RunReports.write(run));
-        }
-        if (!interrupts.happened()) {
-          conclude(console, run, begin);
-        } else {
-          console.printf(
-              Locale.ROOT,
-              "Stopped at step %,d; go on with: lanewise train --resume --out %s%n",
-              run.trainer().steps(),
-              folder.path());
-          console.flush();
-        }
-      }
-      return 0;
     }
   }
 
@@ -282,13 +361,6 @@ final class TrainCommand implements Subcommand {
     return home != null && !home.isEmpty()
         ? Path.of(home, "lanewise", "tokens")
         : Path.of(System.getProperty("user.home"), ".cache", "lanewise", "tokens");
-  }
-
-  private static Path newRun() {
-    String time =
-        LocalDateTime.now(java.time.ZoneId.systemDefault())
-            .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT));
-    return RUNS.resolve(time);
   }
 
   private static Path newestRun() {

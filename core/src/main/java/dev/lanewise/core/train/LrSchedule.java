@@ -4,11 +4,11 @@ import dev.lanewise.core.base.UsageException;
 import java.util.Locale;
 
 /**
- * Learning rate of each step: a linear warm-up, then a shape that ends at a minimum.
+ * Learning rate of each step: a linear warm-up, then a shape whose last step has the minimum.
  *
  * @param kind shape after the warm-up
  * @param peak learning rate at the end of the warm-up
- * @param minimum learning rate at the end
+ * @param minimum learning rate of the last step, but for a constant one
  * @param warmup steps of warm-up; step i of them has {@code peak · (i + 1) / warmup}
  * @param steps steps in all
  */
@@ -22,7 +22,7 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
     LINEAR,
     /** Half a cosine wave from peak to minimum. */
     COSINE,
-    /** The peak for the first four fifths, a tenth of it after: makemore's decay. */
+    /** The peak for the first four fifths, the minimum after: makemore's decay. */
     DECAY;
 
     /**
@@ -78,15 +78,19 @@ public record LrSchedule(Kind kind, double peak, double minimum, long warmup, lo
     if (step < warmup) {
       return peak * (step + 1) / warmup;
     }
-    if (step >= steps) {
-      return kind == Kind.CONSTANT ? peak : kind == Kind.DECAY ? peak / 10 : minimum;
+    if (kind == Kind.CONSTANT) {
+      return peak;
     }
-    double ratio = (double) (step - warmup) / Math.max(1, steps - warmup);
-    return switch (kind) {
-      case CONSTANT -> peak;
-      case LINEAR -> peak + ratio * (minimum - peak);
-      case COSINE -> minimum + 0.5 * (1 + Math.cos(Math.PI * ratio)) * (peak - minimum);
-      case DECAY -> ratio < 0.8 ? peak : peak / 10;
-    };
+    if (step >= steps - 1 && steps > 1) {
+      return minimum;
+    }
+    long falling = step - warmup;
+    if (kind == Kind.DECAY) {
+      return falling < 0.8 * (steps - warmup) ? peak : minimum;
+    }
+    double ratio = (double) falling / Math.max(1, steps - 1 - warmup);
+    return kind == Kind.LINEAR
+        ? peak + ratio * (minimum - peak)
+        : minimum + 0.5 * (1 + Math.cos(Math.PI * ratio)) * (peak - minimum);
   }
 }

@@ -374,6 +374,29 @@ public record MemoryPlan(
     return cuts;
   }
 
+  /**
+   * The same training under a limit with the same results to the bit: batches and sums stay as they
+   * are, and as few blocks are computed again as the limit allows.
+   *
+   * @param config a run
+   * @param model its model
+   * @param backend its device
+   * @param limit bytes that may be used
+   * @return the run that fits; nothing if that takes other batches or sums
+   */
+  public static Optional<Fit> fitBlocks(
+      TrainConfig config, GptConfig model, Backend backend, long limit) {
+    Fit fit = fitBlocks(config.withRecomputedBlocks(0), config, model, backend, limit);
+    MemoryPlan plan = of(fit.config, model, backend);
+    // A device that keeps activations has a kernel of its own for them, which rounds otherwise.
+    boolean same =
+        !backend.keepsActivations()
+            || (fit.config.recomputedBlocks() > 0) == (config.recomputedBlocks() > 0);
+    return plan.total() <= limit && same
+        ? Optional.of(new Fit(fit.config, plan, fit.slowdown))
+        : Optional.empty();
+  }
+
   /** Numbers of rows of the head to choose among: what is fastest, and halves of it. */
   private static List<Integer> headRows(TrainConfig config, GptConfig model, Backend backend) {
     List<Integer> choices = new ArrayList<>(List.of(config.headRows()));

@@ -54,6 +54,12 @@ public record RunData(
     return new RunData(paths, List.of(), List.of(), tokenizer, validation, false, false, 0);
   }
 
+  /** The same of other paths. */
+  public RunData at(List<Path> others) {
+    return new RunData(
+        others, include, exclude, tokenizer, validation, shuffle, dropComments, limit);
+  }
+
   /** Names and values, for JSON. */
   public Map<String, Object> toMap() {
     Map<String, Object> map = new LinkedHashMap<>();

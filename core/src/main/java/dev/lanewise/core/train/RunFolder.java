@@ -14,9 +14,12 @@ import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.time.LocalDateTime;
+import java.time.format.DateTimeFormatter;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
@@ -87,11 +90,46 @@ public record RunFolder(Path path) {
   }
 
   /**
-   * Begins a run: makes the folder and writes what it is made from.
+   * Makes a new folder for a run that is named by its time. Of several that begin in the same
+   * second each gets its own.
    *
-   * @throws InputException if there is a run already or the folder cannot be written
+   * @param parent where it is made
+   * @param time when the run begins
+   * @throws InputException if it cannot be made
    */
-  public void begin(Description description, Tokenizer tokenizer) {
+  public static RunFolder claim(Path parent, LocalDateTime time) {
+    String name = time.format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT));
+    Path path = parent.resolve(name);
+    try {
+      Files.createDirectories(parent);
+      for (int number = 2; ; number++) {
+        try {
+          return new RunFolder(Files.createDirectory(path));
+        } catch (FileAlreadyExistsException e) {
+          path = parent.resolve(name + "-" + number);
+        }
+      }
+    } catch (IOException e) {
+      throw notMade(path, e);
+    }
+  }
+
+  private static InputException notMade(Path path, IOException e) {
+    return new InputException(
+        String.format(
+            Locale.ROOT,
+            "The folder %s cannot be made (%s); choose another --out.",
+            path,
+            Failures.describe(e)),
+        e);
+  }
+
+  /**
+   * Requires that no run was begun here.
+   *
+   * @throws InputException if one was
+   */
+  public void requireNone() {
     if (exists()) {
       throw new InputException(
           String.format(
@@ -109,6 +147,15 @@ public record RunFolder(Path path) {
                 left));
       }
     }
+  }
+
+  /**
+   * Begins a run: makes the folder and writes what it is made from.
+   *
+   * @throws InputException if there is a run already or the folder cannot be written
+   */
+  public void begin(Description description, Tokenizer tokenizer) {
+    requireNone();
     store(description, tokenizer);
   }
 
@@ -121,13 +168,7 @@ public record RunFolder(Path path) {
     try {
       Files.createDirectories(path);
     } catch (IOException e) {
-      throw new InputException(
-          String.format(
-              Locale.ROOT,
-              "The folder %s cannot be made (%s); choose another --out.",
-              path,
-              Failures.describe(e)),
-          e);
+      throw notMade(path, e);
     }
     Tokenizers.save(tokenizer, path.resolve(TOKENIZER));
     Map<String, Object> document = new LinkedHashMap<>();

@@ -133,6 +133,14 @@ public record TrainConfig(
     return (long) batch * context * accumulate;
   }
 
+  /**
+   * Batches of a validation on the way. Where {@link #memoryPasses} cut batches there are more of
+   * them, so that the same tokens are looked at.
+   */
+  public int validationBatches() {
+    return (int) Math.min(Integer.MAX_VALUE, (long) evalBatches * memoryPasses);
+  }
+
   /** The same run with another number of steps. */
   public TrainConfig withSteps(long count) {
     return toBuilder().steps(count).build();

@@ -133,12 +133,12 @@ public final class Trainer implements AutoCloseable {
     try {
       if (step > 0 && validatedAt < step && due(config.evalEvery())) {
         // It was interrupted before the validation was over.
-        validate(config.evalBatches());
+        validate(config.validationBatches());
       }
       while (step < config.steps() && !stopping && !outOfPatience()) {
         step();
         if (due(config.evalEvery())) {
-          validate(config.evalBatches());
+          validate(config.validationBatches());
         }
         if (due(config.checkpointEvery())) {
           saveOnTheWay();
@@ -390,7 +390,7 @@ public final class Trainer implements AutoCloseable {
     double trained = (double) config.steps() * config.tokensPerStep();
     double tokens = Math.min(MOST_VALIDATION_TOKENS, LAST_VALIDATION * trained);
     double batches = Math.ceil(tokens / ((double) config.batch() * config.context()));
-    return Math.max(config.evalBatches(), (int) Math.min(batches, Integer.MAX_VALUE));
+    return Math.max(config.validationBatches(), (int) Math.min(batches, Integer.MAX_VALUE));
   }
 
   // Checkpoints
