@@ -97,8 +97,7 @@ final class LrFindCommand implements Subcommand {
       TerminalProgress progress = TerminalProgress.on(System.out);
       GptConfig model = stepOptions.model(data.tokenizer().vocabSize());
       TrainConfig config = stepOptions.config(model);
-      MemoryPlan.of(config.withBatch(config.batch(), 1), model, backend)
-          .requireFits(backend.availableMemory());
+      MemoryPlan.of(config, model, backend).requireFits(backend.availableMemory());
       TorchGenerator generator = new TorchGenerator(config.seed());
       Gpt gpt = new Gpt(tape, model, generator);
       GptInit.gpt2(gpt, generator);

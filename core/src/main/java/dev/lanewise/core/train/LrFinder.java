@@ -11,9 +11,12 @@ import java.util.function.IntConsumer;
 /**
  * Learning-rate range test (Smith, 2015): one step at each of many rates, from small to large, and
  * a look at where the loss falls fastest.
+ *
+ * <p>Losses of single batches jump. So the curve is looked at through running medians, which a
+ * batch that is unlike the others does not move, and only what falls below everything before counts
+ * as falling: coming back from a rise does not.
  */
 public final class LrFinder {
-  private static final double SMOOTHING = 0.9;
   private static final double BLOW_UP = 2;
 
   private LrFinder() {}
@@ -23,8 +26,9 @@ public final class LrFinder {
    *
    * @param rates learning rates that were tried
    * @param losses loss of the batch at each rate, before the update
-   * @param smoothed the same, averaged exponentially
-   * @param suggested rate at which the smoothed loss falls fastest over the logarithm of the rate
+   * @param smoothed their running medians
+   * @param suggested rate at which the smoothed loss falls fastest over the logarithm of the rate;
+   *     NaN if it falls nowhere
    */
   public record Result(double[] rates, double[] losses, double[] smoothed, double suggested) {}
 
@@ -32,7 +36,7 @@ public final class LrFinder {
    * Runs a test. The model's parameters are spoilt by it.
    *
    * @param model the model, freshly initialised
-   * @param config batch, context, clipping and optimiser
+   * @param config batch, context, passes, clipping and optimiser
    * @param batches where batches come from
    * @param from smallest rate
    * @param to largest rate
@@ -49,9 +53,9 @@ public final class LrFinder {
       IntConsumer progress) {
     double[] rates = new double[steps];
     double[] losses = new double[steps];
-    double[] smoothed = new double[steps];
+    int window = window(steps);
     int done = 0;
-    MemoryPlan.apply(config.withBatch(config.batch(), 1), model.tape());
+    MemoryPlan.apply(config, model.tape());
     try (AdamW optimizer =
         new AdamW(model.tape(), parameter -> parameter.shape().rank() == 2)
             .betas(config.beta1(), config.beta2())
@@ -59,54 +63,75 @@ public final class LrFinder {
       Tensor ids = model.tape().ids(Shape.of(config.batch(), config.context()));
       Tensor targets = model.tape().ids(Shape.of(config.batch(), config.context()));
       model.train();
-      double average = 0;
+      model.tape().setLossScale(1f / config.accumulate());
       double best = Double.POSITIVE_INFINITY;
       while (done < steps) {
         double rate = from * Math.pow(to / from, done / Math.max(1.0, steps - 1));
-        batches.next();
-        ids.upload(batches.inputs());
-        targets.upload(batches.targets());
-        model.tape().reset();
         optimizer.zeroGrad();
-        Tensor loss = model.loss(ids, targets);
-        loss.backward();
-        double value = loss.item();
+        double loss = 0;
+        for (int pass = 0; pass < config.accumulate(); pass++) {
+          batches.next();
+          ids.upload(batches.inputs());
+          targets.upload(batches.targets());
+          model.tape().reset();
+          Tensor passLoss = model.loss(ids, targets);
+          passLoss.backward();
+          loss += passLoss.item() / config.accumulate();
+        }
         double norm = optimizer.gradientNorm((float) config.clip());
-        if (!Double.isFinite(value) || !Double.isFinite(norm)) {
+        if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
           break;
         }
         optimizer.step(rate);
-        average = SMOOTHING * average + (1 - SMOOTHING) * value;
         rates[done] = rate;
-        losses[done] = value;
-        smoothed[done] = average / (1 - Math.pow(SMOOTHING, done + 1));
-        best = Math.min(best, smoothed[done]);
+        losses[done] = loss;
         done++;
         progress.accept(done);
-        if (done > 10 && smoothed[done - 1] > BLOW_UP * best) {
+        double recent = median(losses, done - Math.min(done, 2 * window + 1), done);
+        best = Math.min(best, recent);
+        if (done > 10 && recent > BLOW_UP * best) {
           break;
         }
       }
     }
     rates = Arrays.copyOf(rates, done);
     losses = Arrays.copyOf(losses, done);
-    smoothed = Arrays.copyOf(smoothed, done);
-    return new Result(rates, losses, smoothed, steepest(rates, smoothed));
+    double[] smoothed = smooth(losses, window);
+    return new Result(rates, losses, smoothed, steepest(rates, smoothed, window));
   }
 
-  /** The rate of the steepest fall, looked for up to the smallest loss. */
-  static double steepest(double[] rates, double[] smoothed) {
-    int lowest = 0;
-    for (int i = 1; i < rates.length; i++) {
-      if (smoothed[i] < smoothed[lowest]) {
-        lowest = i;
-      }
+  /** Rates on each side that a point of the curve is looked at with. */
+  private static int window(int steps) {
+    return Math.max(2, steps / 20);
+  }
+
+  /** Medians over so many neighbours on each side, and as many as there are at the ends. */
+  static double[] smooth(double[] losses, int window) {
+    double[] smoothed = new double[losses.length];
+    for (int i = 0; i < losses.length; i++) {
+      smoothed[i] =
+          median(losses, Math.max(0, i - window), Math.min(losses.length, i + window + 1));
     }
-    int window = Math.max(1, rates.length / 20);
+    return smoothed;
+  }
+
+  private static double median(double[] values, int from, int to) {
+    double[] sorted = Arrays.copyOfRange(values, from, to);
+    Arrays.sort(sorted);
+    int middle = sorted.length / 2;
+    return sorted.length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+
+  /** The rate of the steepest fall below all that was before. */
+  static double steepest(double[] rates, double[] smoothed, int window) {
+    double[] lowest = smoothed.clone();
+    for (int i = 1; i < lowest.length; i++) {
+      lowest[i] = Math.min(lowest[i], lowest[i - 1]);
+    }
     double best = Double.NaN;
     double slope = 0;
-    for (int i = window; i + window <= lowest; i++) {
-      double fall = smoothed[i - window] - smoothed[i + window];
+    for (int i = window; i + window < rates.length; i++) {
+      double fall = lowest[i - window] - lowest[i + window];
       if (fall > slope) {
         slope = fall;
         best = rates[i];

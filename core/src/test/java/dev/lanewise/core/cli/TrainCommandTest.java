@@ -617,4 +617,31 @@ class TrainCommandTest {
       assertFalse(options.contains(option), option);
     }
   }
+
+  private List<?> rangeTest(String... options) throws IOException {
+    Path into = folder.resolve("lr");
+    List<String> args = new ArrayList<>(List.of("lr-find", "--out", into.toString()));
+    args.addAll(List.of("--device", "cpu", "--points", "12", "--to", "0.1"));
+    args.addAll(List.of("--data", text.toString(), "--tokenizer", "chars"));
+    args.addAll(List.of("--model", model.toString()));
+    args.addAll(List.of(options));
+    Result result = lanewise(new LrFindCommand(), args.toArray(String[]::new));
+    assertEquals(0, result.exit, result.err);
+    String found = Files.readString(into.resolve("lr-find.json"));
+    return (List<?>) Json.parseObject(found, "lr-find.json").get("losses");
+  }
+
+  @Test
+  void theRangeTestSumsPassesAsTrainingDoes() throws IOException {
+    List<?> whole = rangeTest("--batch", "6");
+    List<?> passes = rangeTest("--batch", "2", "--accumulate", "3");
+    List<?> part = rangeTest("--batch", "2");
+    assertEquals(12, whole.size());
+    double difference = 0;
+    for (int i = 0; i < 12; i++) {
+      assertEquals((Double) whole.get(i), (Double) passes.get(i), 1e-4);
+      difference += Math.abs((Double) whole.get(i) - (Double) part.get(i));
+    }
+    assertTrue(difference > 0.01, "a smaller batch is another one");
+  }
 }
