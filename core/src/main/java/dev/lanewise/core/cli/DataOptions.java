@@ -1,6 +1,7 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.data.TokenFiles;
+import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.train.DefaultJob;
 import dev.lanewise.core.train.RunData;
 import java.nio.file.Path;
@@ -49,8 +50,28 @@ final class DataOptions {
       description = "Share of the tokens to validate on. Default: 0.1.")
   Double validation;
 
-  /** Where the tokens come from. */
-  RunData runData() {
+  /**
+   * Where the tokens come from.
+   *
+   * @param known the tokenizer that comes with weights; null if there are none
+   */
+  RunData runData(Tokenizer known) {
+    if (known == null) {
+      return runData();
+    }
+    RunData source = runData();
+    return new RunData(
+        source.paths(),
+        source.include(),
+        source.exclude(),
+        known.name(),
+        source.validation(),
+        source.shuffle(),
+        source.dropComments(),
+        source.limit());
+  }
+
+  private RunData runData() {
     double share = validation == null ? VALIDATION : validation;
     if (data == null) {
       RunData job = DefaultJob.data(share);

@@ -39,26 +39,28 @@ import picocli.CommandLine.Spec;
     footer = {
       "Examples:",
       "  lanewise lr-find",
-      "  lanewise lr-find --data shakespeare.txt --tokenizer chars --model nano --points 200"
+      "  lanewise lr-find --data shakespeare.txt --tokenizer chars --model nano --points 200",
+      "  lanewise lr-find --from models/gpt2 --data notes/ --highest 1e-2"
     })
 final class LrFindCommand implements Subcommand {
   private static final int MOST_POINTS = 100_000;
 
+  @Mixin private WeightsOptions weights;
   @Mixin private DataOptions dataOptions;
   @Mixin private StepOptions stepOptions;
   @Mixin private DeviceOptions deviceOptions;
 
   @Option(
-      names = "--from",
+      names = "--lowest",
       paramLabel = "RATE",
       description = "Smallest rate. Default: ${DEFAULT-VALUE}.")
-  private double from = 1e-5;
+  private double lowest = 1e-5;
 
   @Option(
-      names = "--to",
+      names = "--highest",
       paramLabel = "RATE",
       description = "Largest rate. Default: ${DEFAULT-VALUE}.")
-  private double to = 1;
+  private double highest = 1;
 
   @Option(
       names = "--points",
@@ -76,7 +78,7 @@ final class LrFindCommand implements Subcommand {
 
   @Override
   public Integer call() {
-    if (!(from > 0 && to > from) || points < 10 || points > MOST_POINTS) {
+    if (!(lowest > 0 && highest > lowest) || points < 10 || points > MOST_POINTS) {
       throw new UsageException(
           String.format(
               Locale.ROOT,
@@ -84,35 +86,48 @@ final class LrFindCommand implements Subcommand {
                   + " %s.",
               MOST_POINTS,
               points,
-              from,
-              to));
+              lowest,
+              highest));
     }
     PrintWriter console = spec.commandLine().getOut();
     ConsoleProgress preparing = new ConsoleProgress();
+    weights.open(dataOptions, stepOptions, spec.commandLine().getErr()::println);
     try (Dataset data =
-            dataOptions.runData().open(null, TrainCommand.cache(), preparing::preparing);
+            dataOptions
+                .runData(weights.tokenizer())
+                .open(weights.tokenizer(), TrainCommand.cache(), preparing::preparing);
         Backend backend = deviceOptions.open();
         Tape tape = new Tape(backend, true)) {
       preparing.prepared();
       TerminalProgress progress = TerminalProgress.on(System.out);
-      GptConfig model = stepOptions.model(data.tokenizer().vocabSize());
-      TrainConfig config = stepOptions.config(model);
+      GptConfig model = weights.model(stepOptions, data.tokenizer());
+      TrainConfig config = weights.config(stepOptions, model);
       MemoryPlan.of(config, model, backend).requireFits(backend.availableMemory());
       TorchGenerator generator = new TorchGenerator(config.seed());
       Gpt gpt = new Gpt(tape, model, generator);
-      GptInit.gpt2(gpt, generator);
+      if (weights.initial() == null) {
+        GptInit.gpt2(gpt, generator);
+      } else {
+        weights.initial().accept(gpt);
+      }
       progress.begin("testing rates", 0, points);
       LrFinder.Result result;
       try (TokenBatches batches =
           TokenBatches.random(data.train(), config.batch(), config.context(), config.seed())) {
         result =
             LrFinder.run(
-                gpt, config, batches, from, to, points, done -> progress.update(done, () -> ""));
+                gpt,
+                config,
+                batches,
+                lowest,
+                highest,
+                points,
+                done -> progress.update(done, () -> ""));
       }
       progress.end();
       write(result);
       if (Double.isNaN(result.suggested())) {
-        console.println("The loss did not fall anywhere; widen --from and --to.");
+        console.println("The loss did not fall anywhere; widen --lowest and --highest.");
       } else {
         console.printf(
             Locale.ROOT,

@@ -60,6 +60,7 @@ final class Resumption {
   /** Options that decide which run it is. */
   static final Set<String> KEPT =
       Set.of(
+          "--from",
           "--data",
           "--include",
           "--exclude",
@@ -120,6 +121,12 @@ final class Resumption {
   void requireKept(ParseResult given) {
     List<String> refused = new ArrayList<>();
     TrainConfig config = known.training();
+    Path from = given.matchedOptionValue("--from", null);
+    keep(
+        refused,
+        "--from",
+        from == null ? null : from.toAbsolutePath().normalize().toString(),
+        known.from().getOrDefault("path", "random weights"));
     keep(refused, "--include", data.include.isEmpty() ? null : data.include, source.include());
     keep(refused, "--exclude", data.exclude.isEmpty() ? null : data.exclude, source.exclude());
     keep(refused, "--tokenizer", data.tokenizer, source.tokenizer());

@@ -97,13 +97,18 @@ final class StepOptions {
     if (wanted != null && wanted > config.contextLength()) {
       config = config.withContextLength(wanted);
     }
+    return withDropout(config).withVocabSize(vocabSize);
+  }
+
+  /** A model with the dropout that these options say. */
+  GptConfig withDropout(GptConfig config) {
     if (dropout != null) {
       if (!(dropout >= 0 && dropout < 1)) {
         throw new UsageException("--dropout must lie in [0, 1), not " + dropout + ".");
       }
-      config = config.withDropout(dropout);
+      return config.withDropout(dropout);
     }
-    return config.withVocabSize(vocabSize);
+    return config;
   }
 
   private GptConfig shape() {

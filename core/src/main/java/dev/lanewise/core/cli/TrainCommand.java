@@ -48,6 +48,7 @@ import picocli.CommandLine.Spec;
       "  lanewise train --data shakespeare.txt --tokenizer chars --model nano --steps 2000",
       "  lanewise train --data notes/ --include '*.md' --model small --out runs/notes",
       "  lanewise train --resume --out runs/notes --steps 5000",
+      "  lanewise train --from models/gpt2 --data notes/ --out runs/tuned",
       "  lanewise train --data train.bin --model gpt2 --batch 4 --context 256 --accumulate 8"
     })
 final class TrainCommand implements Subcommand {
@@ -59,6 +60,7 @@ final class TrainCommand implements Subcommand {
   private static final int SAMPLE_TOKENS = 160;
   private static final String REPORT = "Writing report.html";
 
+  @Mixin private WeightsOptions weights;
   @Mixin private DataOptions dataOptions;
   @Mixin private StepOptions stepOptions;
   @Mixin private TrainOptions runOptions;
@@ -114,28 +116,31 @@ final class TrainCommand implements Subcommand {
     if (folder != null) {
       folder.requireNone();
     }
-    RunData source = dataOptions.runData();
+    weights.open(dataOptions, stepOptions, spec.commandLine().getErr()::println);
+    RunData source = dataOptions.runData(weights.tokenizer());
     TrainConfig.Builder asked = TrainConfig.builder();
     deviceOptions.change(asked);
     ConsoleProgress progress = new ConsoleProgress();
-    try (Dataset data = source.open(null, cache(), progress::preparing);
+    try (Dataset data = source.open(weights.tokenizer(), cache(), progress::preparing);
         Backend backend = deviceOptions.open(asked.build())) {
       progress.prepared();
       // What preparing a text left on the heap goes back to the system before tensors are made.
       System.gc();
-      GptConfig model = stepOptions.model(data.tokenizer().vocabSize());
+      GptConfig model = weights.model(stepOptions, data.tokenizer());
       TrainConfig.Builder builder =
-          runOptions.config(stepOptions.config(model)).toBuilder().prompt(prompt);
+          runOptions.config(weights.config(stepOptions, model)).toBuilder().prompt(prompt);
       deviceOptions.change(builder);
       TrainConfig config = builder.build();
       MemoryPlan.Fit fit = fitted(config, model, backend);
       Map<String, Object> stamped = source.toMap();
       DataStamp.of(data).addTo(stamped);
-      RunFolder.Description description = new RunFolder.Description(model, fit.config(), stamped);
+      RunFolder.Description description =
+          new RunFolder.Description(model, fit.config(), stamped, weights.origin());
       Prompt begins = Prompt.of(description, data);
       RunFolder place = folder == null ? RunFolder.claim(RUNS, LocalDateTime.now(ZONE)) : folder;
       List<TrainListener> listeners = new ArrayList<>(List.of(progress));
-      try (TrainingRun run = TrainingRun.begin(place, description, data, backend, listeners)) {
+      try (TrainingRun run =
+          TrainingRun.begin(place, description, data, backend, listeners, weights.initial())) {
         introduce(run, data, backend, fit.slowdown(), begins);
         train(run, progress, listeners, begins);
       }
@@ -159,10 +164,12 @@ final class TrainCommand implements Subcommand {
       Map<String, Object> source = resumption.sameData(data);
       MemoryPlan.Fit fit = refitted(asked, known.model(), backend);
       RunFolder.Description description =
-          new RunFolder.Description(known.model(), fit.config(), source);
+          new RunFolder.Description(known.model(), fit.config(), source, known.from());
       Prompt begins = Prompt.of(description, data);
       List<TrainListener> listeners = new ArrayList<>(List.of(progress));
-      try (TrainingRun run = TrainingRun.resume(folder, description, data, backend, listeners)) {
+      try (TrainingRun run =
+          TrainingRun.resume(
+              folder, description, data, backend, listeners, WeightsOptions.again(known.from()))) {
         long step = run.trainer().steps();
         resumption.requireAhead(step);
         if (run.trainer().finished()) {
@@ -259,6 +266,9 @@ final class TrainCommand implements Subcommand {
         description.model().channels(),
         description.model().contextLength(),
         run.model().parameterCount());
+    if (description.from().get("name") instanceof String name) {
+      console.printf(Locale.ROOT, "Weights     %s%n", name);
+    }
     console.printf(Locale.ROOT, "Memory      %s%n", run.plan());
     if (config.recomputedBlocks() > 0 || config.headRows() > 0 || slowdown > 0) {
       console.printf(

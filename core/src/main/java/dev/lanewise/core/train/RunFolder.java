@@ -41,8 +41,16 @@ public record RunFolder(Path path) {
    * @param model sizes of the model
    * @param training the run
    * @param data where the tokens come from: names and values for people and for resuming
+   * @param from where the weights came from that it began with: names and values; empty if they
+   *     were drawn at random
    */
-  public record Description(GptConfig model, TrainConfig training, Map<String, Object> data) {
+  public record Description(
+      GptConfig model, TrainConfig training, Map<String, Object> data, Map<String, Object> from) {
+    /** A run that begins with random weights. */
+    public Description(GptConfig model, TrainConfig training, Map<String, Object> data) {
+      this(model, training, data, Map.of());
+    }
+
     /** Where the tokens come from, as {@link RunData}. */
     public RunData source() {
       return RunData.fromFields(new JsonFields(data, "data"));
@@ -175,6 +183,9 @@ public record RunFolder(Path path) {
     document.put("model", GptPresets.toMap(description.model()));
     document.put("training", description.training().toMap());
     document.put("data", description.data());
+    if (!description.from().isEmpty()) {
+      document.put("from", description.from());
+    }
     AtomicFile.writeText(configFile(), Json.writePretty(document) + "\n");
   }
 
@@ -194,7 +205,8 @@ public record RunFolder(Path path) {
     return new Description(
         GptPresets.fromFields(fields.object("model")),
         TrainConfig.fromMap(fields.object("training").members(), configFile() + ", training"),
-        fields.object("data").members());
+        fields.object("data").members(),
+        fields.has("from") ? fields.object("from").members() : Map.of());
   }
 
   /** The run's tokenizer. */

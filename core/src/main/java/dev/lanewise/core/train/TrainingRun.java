@@ -58,6 +58,7 @@ public final class TrainingRun implements AutoCloseable {
       Backend backend,
       List<TrainListener> listeners,
       MemoryPlan plan,
+      Consumer<Gpt> initial,
       boolean resumed) {
     this.folder = folder;
     this.description = description;
@@ -75,7 +76,11 @@ public final class TrainingRun implements AutoCloseable {
       model = new Gpt(tape, description.model(), generator);
       // Checkpoints of corrections do not hold what they correct.
       if (!resumed || !folder.checkpoints().any() || config.lora() != null) {
-        GptInit.gpt2(model, generator);
+        if (initial == null) {
+          GptInit.gpt2(model, generator);
+        } else {
+          initial.accept(model);
+        }
       }
       FineTuning.apply(config, model, generator);
       trainer =
@@ -124,7 +129,7 @@ public final class TrainingRun implements AutoCloseable {
   }
 
   /**
-   * Begins a run.
+   * Begins a run with random weights.
    *
    * @param folder where it is kept; must not hold a run
    * @param description what it is made from
@@ -138,13 +143,34 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners) {
-    MemoryPlan plan = requireUsable(description, data, backend);
-    folder.begin(description, data.tokenizer());
-    return new TrainingRun(folder, description, data, backend, listeners, plan, false);
+    return begin(folder, description, data, backend, listeners, null);
   }
 
   /**
-   * Takes up a run from its newest whole checkpoint, or from the start if it has none at all.
+   * Begins a run.
+   *
+   * @param folder where it is kept; must not hold a run
+   * @param description what it is made from
+   * @param data tokens; closed by the caller
+   * @param backend device; closed by the caller
+   * @param listeners hear what happens
+   * @param initial puts the weights into the model that it begins with; null for random ones
+   */
+  public static TrainingRun begin(
+      RunFolder folder,
+      RunFolder.Description description,
+      Dataset data,
+      Backend backend,
+      List<TrainListener> listeners,
+      Consumer<Gpt> initial) {
+    MemoryPlan plan = requireUsable(description, data, backend);
+    folder.begin(description, data.tokenizer());
+    return new TrainingRun(folder, description, data, backend, listeners, plan, initial, false);
+  }
+
+  /**
+   * Takes up a run that began with random weights from its newest whole checkpoint, or from the
+   * start if it has none at all.
    *
    * @param folder the run
    * @param description what it was made from, perhaps with more steps
@@ -159,8 +185,30 @@ public final class TrainingRun implements AutoCloseable {
       Dataset data,
       Backend backend,
       List<TrainListener> listeners) {
+    return resume(folder, description, data, backend, listeners, null);
+  }
+
+  /**
+   * Takes up a run from its newest whole checkpoint, or from the start if it has none at all.
+   *
+   * @param folder the run
+   * @param description what it was made from, perhaps with more steps
+   * @param data the same tokens
+   * @param backend device, not necessarily of the same kind
+   * @param listeners hear what happens
+   * @param initial puts the weights into the model that it began with, if they are needed again;
+   *     null for random ones
+   * @throws InputException if there are checkpoints, but none is whole
+   */
+  public static TrainingRun resume(
+      RunFolder folder,
+      RunFolder.Description description,
+      Dataset data,
+      Backend backend,
+      List<TrainListener> listeners,
+      Consumer<Gpt> initial) {
     MemoryPlan plan = requireUsable(description, data, backend);
-    return new TrainingRun(folder, description, data, backend, listeners, plan, true);
+    return new TrainingRun(folder, description, data, backend, listeners, plan, initial, true);
   }
 
   /** Refuses what cannot be trained, before anything of it is in the run's folder. */

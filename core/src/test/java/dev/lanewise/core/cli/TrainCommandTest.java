@@ -621,7 +621,7 @@ class TrainCommandTest {
   private List<?> rangeTest(String... options) throws IOException {
     Path into = folder.resolve("lr");
     List<String> args = new ArrayList<>(List.of("lr-find", "--out", into.toString()));
-    args.addAll(List.of("--device", "cpu", "--points", "12", "--to", "0.1"));
+    args.addAll(List.of("--device", "cpu", "--points", "12", "--highest", "0.1"));
     args.addAll(List.of("--data", text.toString(), "--tokenizer", "chars"));
     args.addAll(List.of("--model", model.toString()));
     args.addAll(List.of(options));

@@ -18,8 +18,10 @@ import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.format.StoredTensor;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.TextGenerator;
+import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.net.URISyntaxException;
@@ -106,6 +108,33 @@ class PretrainedTest {
     assertClose(expected(name), logits(model, ids), 1e-5);
     Map<?, ?> text = (Map<?, ?>) facts().get(name);
     assertArrayEquals(ints(text.get("greedy")), greedy(model, ids, 8));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"tied-bf16-sharded", "untied-f32"})
+  void tenStepsOfFineTuningFollowPyTorch(String name) throws IOException {
+    int[] ids = ints(facts().get("ids"));
+    int length = ids.length - 1;
+    List<?> losses = (List<?>) ((Map<?, ?>) facts().get(name)).get("losses");
+    try (Backend backend = new CpuBackend();
+        Tape tape = new Tape(backend)) {
+      Gpt gpt = Pretrained.open(FOLDER.resolve(name)).load(tape).train();
+      Tensor inputs = tape.ids(Arrays.copyOf(ids, length), 1, length);
+      Tensor targets = tape.ids(Arrays.copyOfRange(ids, 1, ids.length), 1, length);
+      try (AdamW optimizer =
+          new AdamW(tape, parameter -> parameter.shape().rank() == 2)
+              .betas(0.9, 0.95)
+              .weightDecay(0.1)) {
+        for (Object expected : losses) {
+          tape.reset();
+          optimizer.zeroGrad();
+          Tensor loss = gpt.loss(inputs, targets);
+          loss.backward();
+          assertEquals((Double) expected, loss.item(), 1e-5 * (Double) expected);
+          optimizer.step(1e-3);
+        }
+      }
+    }
   }
 
   @ParameterizedTest
