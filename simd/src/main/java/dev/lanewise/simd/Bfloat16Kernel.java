@@ -88,16 +88,7 @@ final class Bfloat16Kernel {
       boolean isPlain,
       MemorySegment temp) {
     if (usesMachineCode) {
-      MachineCode.tile(
-          cols / LANES,
-          a.address() + aAt,
-          aRow,
-          b.address() + bAt,
-          depth,
-          c.address() + cAt,
-          cStride,
-          alpha,
-          beta);
+      MachineCode.tile(cols / LANES, a, aAt, aRow, b, bAt, depth, c, cAt, cStride, alpha, beta);
       return;
     }
     long row = 4L * cols;

@@ -596,6 +596,46 @@ class Bfloat16GemmTest {
     assertTrue(message.contains(words), message);
   }
 
+  /** An arena that is closed during a product ends it, or stays open, and the JVM lives. */
+  @Test
+  void memoryClosedMeanwhileIsNotTouched() throws InterruptedException {
+    for (int round = 0; round < 20; round++) {
+      Arena arena = Arena.ofShared();
+      // Large enough to be unmapped when it is closed
+      int size = 1500;
+      Matrix a = new Matrix(arena.allocate(4L * size * size), size, size);
+      Bfloat16Matrix half = new Bfloat16Matrix(a.segment(), size, size);
+      Matrix c = new Matrix(arena.allocate(4L * size * 64), size, 64);
+      Matrix b = new Matrix(GLOBAL.allocate(4L * size * 64), size, 64);
+      Throwable[] end = new Throwable[1];
+      Thread thread =
+          Thread.ofPlatform()
+              .start(
+                  () -> {
+                    try {
+                      while (true) {
+                        Bfloat16Gemm.multiply(half, b, c);
+                      }
+                    } catch (Throwable t) {
+                      end[0] = t;
+                    }
+                  });
+      Thread.sleep(round == 0 ? 200 : 5);
+      boolean isClosed = false;
+      while (!isClosed) {
+        try {
+          arena.close();
+          isClosed = true;
+        } catch (IllegalStateException inUse) {
+          Thread.onSpinWait();
+        }
+      }
+      thread.join();
+      String message = end[0].getMessage();
+      assertTrue(message.toLowerCase(java.util.Locale.ROOT).contains("closed"), message);
+    }
+  }
+
   @Test
   void theJavaWayIsThereForMachinesWithout() {
     Bfloat16Kernel.useMachineCode(false);

@@ -87,6 +87,11 @@ final class Assembler {
     registers(0x01, from, to);
   }
 
+  void add(int to, Address from) {
+    emit(rex(1, to, from), 0x03);
+    memory(to, from, 1);
+  }
+
   void addImmediate(int to, int number) {
     if (number == (byte) number) {
       registers(0x83, 0, to);

@@ -9,6 +9,7 @@ import static dev.lanewise.simd.machinecode.Assembler.RCX;
 import static dev.lanewise.simd.machinecode.Assembler.RDI;
 import static dev.lanewise.simd.machinecode.Assembler.RDX;
 import static dev.lanewise.simd.machinecode.Assembler.RSI;
+import static dev.lanewise.simd.machinecode.Assembler.RSP;
 
 import dev.lanewise.simd.machinecode.Assembler.Address;
 import dev.lanewise.simd.machinecode.Assembler.Condition;
@@ -18,13 +19,13 @@ import dev.lanewise.simd.machinecode.Assembler.Condition;
  * C's calling convention on Linux,
  *
  * <pre>
- *   void tile(a, aRow, b, depth, c, cStride, float alpha, float beta)
+ *   void tile(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, float alpha, float beta)
  * </pre>
  *
- * with A's rows {@code aRow} bytes apart, each of {@code depth} pairs; B's panel as {@code depth}
- * groups of columns, a pair each; C's rows {@code cStride} bytes apart. As with the tiles in Java,
- * 24 sums, a vector of B for each column of the tile and one element of A fill the registers; a
- * load serves four multiplications or six.
+ * with segments and places in them, A's rows {@code aRow} bytes apart, each of {@code depth} pairs;
+ * B's panel as {@code depth} groups of columns, a pair each; C's rows {@code cStride} bytes apart.
+ * As with the tiles in Java, 24 sums, a vector of B for each column of the tile and one element of
+ * A fill the registers; a load serves four multiplications or six.
  */
 final class Bfloat16Tile {
   static final int ROWS = 6;
@@ -51,6 +52,10 @@ final class Bfloat16Tile {
   private Bfloat16Tile() {}
 
   static void write(Assembler code, int vectors, End end) {
+    // Past the return address lie the arguments for which there are no registers.
+    code.add(RDI, at(RSP, 8));
+    code.add(RDX, at(RSP, 16));
+    code.add(R8, at(RSP, 24));
     if (end != End.STORE) {
       code.vbroadcastss(ALPHA, 0);
     }

@@ -1,5 +1,6 @@
 package dev.lanewise.simd.machinecode;
 
+import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
@@ -100,8 +101,11 @@ public final class MachineCode {
     MemorySegment memory = ExecutableMemory.of(code.toBytes());
     FunctionDescriptor tile =
         FunctionDescriptor.ofVoid(
+            ADDRESS,
             JAVA_LONG,
+            ADDRESS,
             JAVA_LONG,
+            ADDRESS,
             JAVA_LONG,
             JAVA_LONG,
             JAVA_LONG,
@@ -141,40 +145,48 @@ public final class MachineCode {
    * A tile of six rows, {@code C = alpha A B + beta C}, of pairs of bfloat16, if {@link
    * #hasBfloat16}. With {@code beta} 0, C is not read.
    *
+   * <p>Memory is held for the call: an arena that another thread closes meanwhile refuses to.
+   *
    * @param vectors of 16 columns, 2 or 4
-   * @param a address of A's first row
+   * @param a memory of A
+   * @param aAt where A's first row lies
    * @param aRow distance of A's rows, of {@code depth} pairs each
-   * @param b address of B's panel, {@code depth} groups of pairs
+   * @param b memory of B
+   * @param bAt where B's panel lies, {@code depth} groups of pairs
    * @param depth pairs
-   * @param c address of C's first row
+   * @param c memory of C
+   * @param cAt where C's first row lies
    * @param cStride distance of C's rows
    */
   public static void tile(
       int vectors,
-      long a,
+      MemorySegment a,
+      long aAt,
       long aRow,
-      long b,
+      MemorySegment b,
+      long bAt,
       long depth,
-      long c,
+      MemorySegment c,
+      long cAt,
       long cStride,
       float alpha,
       float beta) {
     try {
       if (vectors == 4) {
         if (beta != 0) {
-          ADD_4.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          ADD_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         } else if (alpha != 1) {
-          SCALE_4.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          SCALE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         } else {
-          STORE_4.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          STORE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         }
       } else {
         if (beta != 0) {
-          ADD_2.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          ADD_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         } else if (alpha != 1) {
-          SCALE_2.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          SCALE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         } else {
-          STORE_2.invokeExact(a, aRow, b, depth, c, cStride, alpha, beta);
+          STORE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
         }
       }
     } catch (RuntimeException | Error e) {

@@ -29,6 +29,8 @@ class AssemblerTest {
   private static final List<Case> CASES =
       List.of(
           new Case("add r8, r9", "4d01c8", c -> c.add(Assembler.R8, Assembler.R9)),
+          new Case("add rdi, [rsp + 8]", "48037c2408", c -> c.add(Assembler.RDI, at(RSP, 8))),
+          new Case("add r8, [rsp + 24]", "4c03442418", c -> c.add(Assembler.R8, at(RSP, 24))),
           new Case("add rdi, 4", "4883c704", c -> c.addImmediate(Assembler.RDI, 4)),
           new Case("add r11, -128", "4983c380", c -> c.addImmediate(Assembler.R11, -128)),
           new Case("add rdx, 256", "4881c200010000", c -> c.addImmediate(Assembler.RDX, 256)),
