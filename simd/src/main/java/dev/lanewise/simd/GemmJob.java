@@ -480,8 +480,27 @@ final class GemmJob implements Workers.Task {
       int line = (i - from) % STRIP;
       long tileAt = rowAt + (start - from) * aRow;
       long at = panelAt;
+      int col = first;
+      int tiles = (end - first) / COLS;
+      if (isPaired && Bfloat16Kernel.usesMachineCode() && to - i >= ROWS && tiles > 0) {
+        pairedRow(
+            tiles,
+            rows,
+            tileAt,
+            aRow,
+            panels,
+            at,
+            kb,
+            i,
+            first,
+            mine,
+            isTurned ? inStrip(stripAt, line, end - first, 0) : 0,
+            stripStride(end - first));
+        at += 4L * COLS * depth * tiles;
+        col += COLS * tiles;
+      }
       int width;
-      for (int col = first; col < end; col += width) {
+      for (; col < end; col += width) {
         width = isApart ? MicroKernel.FEW_COLS : Blocking.panelCols(col, n);
         if (isTurned) {
           long stripTileAt = inStrip(stripAt, line + start - i, end - first, col - first);
@@ -551,6 +570,31 @@ final class GemmJob implements Workers.Task {
       panelAt += 4L * width * depth;
     }
     return Bfloat16Kernel.isPlain(ofRows, ofPanels);
+  }
+
+  /** Whole tiles beside each other, in C or, if the product is turned, in a strip. */
+  private void pairedRow(
+      int tiles,
+      MemorySegment rows,
+      long rowAt,
+      long aRow,
+      MemorySegment panels,
+      long panelAt,
+      int kb,
+      int i,
+      int col,
+      MemorySegment mine,
+      long stripAt,
+      long stripStride) {
+    int depth = depth(kb);
+    if (isTurned) {
+      Bfloat16Kernel.multiplyRow(
+          tiles, rows, rowAt, aRow, panels, panelAt, depth, mine, stripAt, stripStride, alpha, 0);
+    } else {
+      long at = cAt + i * cStride + 4L * col;
+      Bfloat16Kernel.multiplyRow(
+          tiles, rows, rowAt, aRow, panels, panelAt, depth, c, at, cStride, alpha, beta(kb));
+    }
   }
 
   private void pairedTile(

@@ -110,6 +110,7 @@ public final class MachineCode {
             JAVA_LONG,
             JAVA_LONG,
             JAVA_LONG,
+            JAVA_LONG,
             JAVA_FLOAT,
             JAVA_FLOAT);
     FunctionDescriptor chains = FunctionDescriptor.ofVoid(JAVA_LONG);
@@ -142,23 +143,25 @@ public final class MachineCode {
   }
 
   /**
-   * A tile of six rows, {@code C = alpha A B + beta C}, of pairs of bfloat16, if {@link
-   * #hasBfloat16}. With {@code beta} 0, C is not read.
+   * Tiles of six rows beside each other, {@code C = alpha A B + beta C}, of pairs of bfloat16, if
+   * {@link #hasBfloat16}. With {@code beta} 0, C is not read.
    *
    * <p>Memory is held for the call: an arena that another thread closes meanwhile refuses to.
    *
-   * @param vectors of 16 columns, 2 or 4
+   * @param tiles how many, at least 1, whose panels of B follow each other
+   * @param vectors of 16 columns in a tile, 2 or 4
    * @param a memory of A
    * @param aAt where A's first row lies
    * @param aRow distance of A's rows, of {@code depth} pairs each
    * @param b memory of B
-   * @param bAt where B's panel lies, {@code depth} groups of pairs
+   * @param bAt where B's first panel lies, {@code depth} groups of pairs
    * @param depth pairs
    * @param c memory of C
    * @param cAt where C's first row lies
    * @param cStride distance of C's rows
    */
-  public static void tile(
+  public static void tiles(
+      long tiles,
       int vectors,
       MemorySegment a,
       long aAt,
@@ -174,19 +177,19 @@ public final class MachineCode {
     try {
       if (vectors == 4) {
         if (beta != 0) {
-          ADD_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          ADD_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         } else if (alpha != 1) {
-          SCALE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          SCALE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         } else {
-          STORE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          STORE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         }
       } else {
         if (beta != 0) {
-          ADD_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          ADD_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         } else if (alpha != 1) {
-          SCALE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          SCALE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         } else {
-          STORE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, alpha, beta);
+          STORE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
         }
       }
     } catch (RuntimeException | Error e) {
