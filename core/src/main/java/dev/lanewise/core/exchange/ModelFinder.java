@@ -24,7 +24,9 @@ import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -36,7 +38,8 @@ final class ModelFinder {
   private static final String MODEL = "model.safetensors";
   private static final String WANTED =
       " A model is a run folder, one of its checkpoints, a folder of Hugging Face's (config.json"
-          + " and model.safetensors), a .gguf file, or a model file of llm.c's.";
+          + " and model.safetensors), an adapter of PEFT's, a .gguf file, or a model file of"
+          + " llm.c's.";
   private static final int GPT2_VOCABULARY = 50257;
 
   private ModelFinder() {}
@@ -64,6 +67,9 @@ final class ModelFinder {
   private static Pretrained folder(Path path, Consumer<String> warnings) {
     if (Files.exists(path.resolve("state.json"))) {
       return checkpoint(path);
+    }
+    if (PeftAdapter.isIn(path)) {
+      return adapter(path, warnings);
     }
     if (HuggingFace.isIn(path)) {
       return huggingFace(path);
@@ -162,6 +168,50 @@ final class ModelFinder {
     return String.format(Locale.ROOT, "%,d", value);
   }
 
+  /** The model that an adapter of PEFT's corrects, with the corrections in its weights. */
+  private static Pretrained adapter(Path path, Consumer<String> warnings) {
+    String named;
+    try (Arena arena = Arena.ofShared()) {
+      named = PeftAdapter.read(path, arena).base();
+    }
+    Path base = base(path, named);
+    if (base == null) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The adapter %s corrects a model that is not here (%s); put the path of its folder"
+                  + " under 'base_model_name_or_path' in adapter_config.json.",
+              path,
+              named == null ? "it names none" : named));
+    }
+    Pretrained corrected = find(base, warnings);
+    List<Path> files = new ArrayList<>(corrected.files());
+    files.add(path.resolve(PeftAdapter.WEIGHTS));
+    return Pretrained.of(
+        path,
+        "peft",
+        String.format(Locale.ROOT, "%s over %s", path, corrected.name()),
+        corrected.config(),
+        null,
+        corrected.tokenizer(),
+        files,
+        arena -> PeftAdapter.read(path, arena).mergedInto(corrected.weights(arena), arena));
+  }
+
+  private static Path base(Path adapter, String named) {
+    try {
+      for (Path candidate :
+          named == null ? List.<Path>of() : List.of(Path.of(named), adapter.resolve(named))) {
+        if (Files.exists(candidate) && !Files.isSameFile(candidate, adapter)) {
+          return candidate;
+        }
+      }
+    } catch (InvalidPathException | IOException e) {
+      // Then it is the name of a model on a server.
+    }
+    return null;
+  }
+
   private static Pretrained huggingFace(Path path) {
     return Pretrained.of(
         path,
@@ -243,10 +293,6 @@ final class ModelFinder {
   // ------------------------------------------------------------------------------
 
   private static String looks(Path folder) {
-    if (PeftAdapter.isIn(folder)) {
-      return "it is an adapter of PEFT's, which corrects a model that lies elsewhere; name that"
-          + " model, or merge them with peft (merge_and_unload) and save the result.";
-    }
     for (String name : List.of("pytorch_model.bin", "model.ckpt", "ckpt.pt")) {
       if (Files.exists(folder.resolve(name))) {
         return name + " is a PyTorch file, which only Python can unpack; save it as safetensors.";

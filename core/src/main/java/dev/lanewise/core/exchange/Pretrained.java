@@ -188,6 +188,11 @@ public final class Pretrained {
     return Optional.ofNullable(training);
   }
 
+  /** What holds the weights. */
+  List<Path> files() {
+    return files;
+  }
+
   /** The parameters, over the mapped file. */
   Gpt2Weights weights(Arena arena) {
     return weights.apply(arena);

@@ -26,6 +26,7 @@ import java.util.Set;
  * Folders in which Hugging Face's PEFT keeps the corrections of low rank that a GPT-2 model was
  * fine-tuned by: {@code adapter_config.json} and {@code adapter_model.safetensors}.
  *
+ * @param base where the model is that is corrected, as the folder says; null if it does not
  * @param rank width between a correction's two matrices
  * @param alpha corrections are multiplied with alpha / rank
  * @param dropout probability of dropout in training
@@ -34,13 +35,17 @@ import java.util.Set;
  *     [outputs, rank] and so on
  */
 public record PeftAdapter(
+    String base,
     int rank,
     double alpha,
     double dropout,
     Set<String> targets,
     SequencedMap<String, StoredTensor> tensors) {
   private static final String CONFIG = "adapter_config.json";
-  private static final String WEIGHTS = "adapter_model.safetensors";
+
+  /** Name of the file with the corrections. */
+  public static final String WEIGHTS = "adapter_model.safetensors";
+
   private static final List<String> PREFIXES =
       List.of("base_model.model.transformer.", "base_model.model.");
 
@@ -126,6 +131,7 @@ public record PeftAdapter(
         .tensors()
         .forEach((name, tensor) -> tensors.put(withoutPrefix(folder, name), tensor));
     return new PeftAdapter(
+        fields.has("base_model_name_or_path") ? fields.text("base_model_name_or_path") : null,
         fields.int32("r"),
         fields.number("lora_alpha"),
         fields.has("lora_dropout") ? fields.number("lora_dropout") : 0,
@@ -214,9 +220,8 @@ public record PeftAdapter(
    * Writes a folder that PEFT opens.
    *
    * @param folder must exist; its two files are overwritten
-   * @param base where the model is that is corrected, for PEFT to find; null if unknown
    */
-  public void write(Path folder, String base) {
+  public void write(Path folder) {
     SequencedMap<String, StoredTensor> named = new LinkedHashMap<>();
     tensors.forEach((name, tensor) -> named.put(PREFIXES.getFirst() + name, tensor));
     SafeTensors.write(folder.resolve(WEIGHTS), named, Map.of("format", "pt"));

@@ -233,7 +233,7 @@ class AdaptersTest {
       PeftAdapter stored = PeftAdapter.read(FOLDER, arena);
       PeftAdapter wrong =
           new PeftAdapter(
-              2, stored.alpha(), 0, stored.targets(), new LinkedHashMap<>(stored.tensors()));
+              null, 2, stored.alpha(), 0, stored.targets(), new LinkedHashMap<>(stored.tensors()));
       assertThrows(
           InputException.class, () -> wrong.mergedInto(HuggingFace.read(FOLDER, arena), arena));
     }
@@ -244,11 +244,12 @@ class AdaptersTest {
     try (Arena arena = Arena.ofShared()) {
       PeftAdapter stored = PeftAdapter.read(FOLDER, arena);
       SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>(stored.tensors());
-      new PeftAdapter(stored.rank(), stored.alpha(), 0.1, stored.targets(), tensors)
-          .write(temporary, "base");
+      new PeftAdapter("base", stored.rank(), stored.alpha(), 0.1, stored.targets(), tensors)
+          .write(temporary);
       PeftAdapter back = PeftAdapter.read(temporary, arena);
       assertEquals(stored.targets(), back.targets());
       assertEquals(0.1, back.dropout());
+      assertEquals("base", back.base());
       assertEquals(stored.tensors().keySet(), back.tensors().keySet());
       back.tensors()
           .forEach(
