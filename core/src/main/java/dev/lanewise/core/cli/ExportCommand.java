@@ -15,8 +15,9 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "export",
     description = {
-      "Writes a model for other programs: a folder for transformers (hf), a file for llama.cpp and",
-      "its kin (gguf), or one for llm.c (llmc), with the tokenizer."
+      "Writes a model for transformers, llama.cpp or llm.c.",
+      "A folder for transformers (hf), a file for llama.cpp and its kin (gguf), or one for llm.c"
+          + " (llmc), with the tokenizer."
     },
     footer = {
       "Examples:",
@@ -35,6 +36,7 @@ final class ExportCommand implements Subcommand {
   /** Who is to open the model. */
   enum Form {
     HF,
+    PEFT,
     GGUF,
     LLMC
   }
@@ -42,14 +44,20 @@ final class ExportCommand implements Subcommand {
   @Option(names = "--from", required = true, paramLabel = "MODEL", description = TrainedModel.FROM)
   private Path from;
 
-  @Option(names = "--to", required = true, paramLabel = "FORM", description = "hf, gguf or llmc.")
+  @Option(
+      names = "--to",
+      required = true,
+      paramLabel = "FORM",
+      description =
+          "hf, gguf or llmc, with the corrections of --lora in the weights; or peft for these"
+              + " alone.")
   private Form form;
 
   @Option(
       names = "--out",
       required = true,
       paramLabel = "PATH",
-      description = "Folder (hf) or file to write; it must not be there yet.")
+      description = "Folder (hf, peft) or file to write; it must not be there yet.")
   private Path out;
 
   @Option(

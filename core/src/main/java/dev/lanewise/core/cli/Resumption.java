@@ -5,6 +5,7 @@ import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.LoraConfig;
 import dev.lanewise.core.train.DataStamp;
 import dev.lanewise.core.train.LrSchedule;
 import dev.lanewise.core.train.RunData;
@@ -45,6 +46,8 @@ final class Resumption {
           "--eval-all",
           "--checkpoint-every",
           "--keep",
+          "--keep-best",
+          "--patience",
           "--prompt",
           "--memory",
           "--tensorboard",
@@ -72,6 +75,11 @@ final class Resumption {
           "--context",
           "--accumulate",
           "--seed",
+          "--lora",
+          "--lora-alpha",
+          "--lora-dropout",
+          "--lora-targets",
+          "--freeze",
           "--epochs",
           "--overfit");
 
@@ -86,6 +94,7 @@ final class Resumption {
           Map.entry("evalAll", "eval-all"),
           Map.entry("checkpointEvery", "checkpoint-every"),
           Map.entry("keepCheckpoints", "keep"),
+          Map.entry("keepBest", "keep-best"),
           Map.entry("recomputedBlocks", "blocks computed again"),
           Map.entry("headRows", "tokens whose logits are held"),
           Map.entry("accumulate", "passes"),
@@ -95,6 +104,7 @@ final class Resumption {
   private final RunData source;
   private final DataOptions data;
   private final StepOptions step;
+  private final PartOptions part;
   private final TrainOptions run;
   private final DeviceOptions device;
 
@@ -102,12 +112,14 @@ final class Resumption {
       RunFolder.Description known,
       DataOptions data,
       StepOptions step,
+      PartOptions part,
       TrainOptions run,
       DeviceOptions device) {
     this.known = known;
     this.source = known.source();
     this.data = data;
     this.step = step;
+    this.part = part;
     this.run = run;
     this.device = device;
   }
@@ -137,6 +149,7 @@ final class Resumption {
     keep(refused, "--batch", step.batch, config.batch() * config.memoryPasses());
     keep(refused, "--accumulate", step.accumulate, config.accumulate() / config.memoryPasses());
     keep(refused, "--seed", step.seed, config.seed());
+    keepPart(refused);
     keep(refused, "--epochs", run.epochs ? true : null, config.epochs());
     keep(refused, "--overfit", run.overfit ? true : null, config.overfit());
     for (OptionSpec option : given.matchedOptions()) {
@@ -162,6 +175,26 @@ final class Resumption {
               ? option
               : String.format(Locale.ROOT, "%s (%s, not %s)", option, before, given));
     }
+  }
+
+  private void keepPart(List<String> refused) {
+    TrainConfig config = known.training();
+    LoraConfig before = config.lora();
+    keep(refused, "--freeze", part.freeze.isEmpty() ? null : part.freeze, config.freeze());
+    if (before == null) {
+      if (part.lora != null) {
+        refused.add("--lora");
+      }
+      return;
+    }
+    keep(refused, "--lora", part.lora, before.rank());
+    keep(refused, "--lora-alpha", part.loraAlpha, before.alpha());
+    keep(refused, "--lora-dropout", part.loraDropout, before.dropout());
+    keep(
+        refused,
+        "--lora-targets",
+        part.loraTargets.isEmpty() ? null : Set.copyOf(part.loraTargets),
+        before.targets());
   }
 
   private void keepModel(List<String> refused) {

@@ -61,6 +61,7 @@ final class TrainCommand implements Subcommand {
   private static final String REPORT = "Writing report.html";
 
   @Mixin private WeightsOptions weights;
+  @Mixin private PartOptions partOptions;
   @Mixin private DataOptions dataOptions;
   @Mixin private StepOptions stepOptions;
   @Mixin private TrainOptions runOptions;
@@ -116,6 +117,7 @@ final class TrainCommand implements Subcommand {
     if (folder != null) {
       folder.requireNone();
     }
+    partOptions.corrections();
     weights.open(dataOptions, stepOptions, spec.commandLine().getErr()::println);
     RunData source = dataOptions.runData(weights.tokenizer());
     TrainConfig.Builder asked = TrainConfig.builder();
@@ -129,6 +131,7 @@ final class TrainCommand implements Subcommand {
       GptConfig model = weights.model(stepOptions, data.tokenizer());
       TrainConfig.Builder builder =
           runOptions.config(weights.config(stepOptions, model)).toBuilder().prompt(prompt);
+      partOptions.change(builder, weights.from != null);
       deviceOptions.change(builder);
       TrainConfig config = builder.build();
       MemoryPlan.Fit fit = fitted(config, model, backend);
@@ -153,7 +156,7 @@ final class TrainCommand implements Subcommand {
     RunFolder.Description known = folder.describe();
     Tokenizer tokenizer = folder.tokenizer();
     Resumption resumption =
-        new Resumption(known, dataOptions, stepOptions, runOptions, deviceOptions);
+        new Resumption(known, dataOptions, stepOptions, partOptions, runOptions, deviceOptions);
     resumption.requireKept(spec.commandLine().getParseResult());
     TrainConfig asked = resumption.changed(prompt);
     ConsoleProgress progress = new ConsoleProgress();

@@ -72,6 +72,22 @@ final class TrainOptions {
   Integer keep;
 
   @Option(
+      names = "--keep-best",
+      description = {
+        "Keep the checkpoint of the smallest validation loss, checkpoints/best-N, beside the"
+            + " newest.",
+        "Default: with --patience."
+      })
+  boolean keepBest;
+
+  @Option(
+      names = "--patience",
+      paramLabel = "N",
+      description =
+          "End after N validations in a row without a smaller loss; 0 for never. Default: 0.")
+  Integer patience;
+
+  @Option(
       names = "--epochs",
       description = "Visit the text in shuffled epochs, instead of windows at random.")
   boolean epochs;
@@ -141,6 +157,12 @@ final class TrainOptions {
     }
     if (keep != null) {
       run.keepCheckpoints(keep);
+    }
+    if (patience != null) {
+      run.patience(patience);
+    }
+    if (keepBest || patience != null && patience > 0) {
+      run.keepBest(true);
     }
   }
 

@@ -1,6 +1,5 @@
 package dev.lanewise.core.cli;
 
-import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.exchange.Pretrained;
@@ -100,18 +99,9 @@ final class WeightsOptions {
    * @return null for random ones
    */
   static Consumer<Gpt> again(Map<String, Object> origin) {
-    if (!(origin.get("path") instanceof String path)) {
+    if (origin.isEmpty()) {
       return null;
     }
-    return gpt -> {
-      Pretrained model = Pretrained.open(Path.of(path));
-      if (!model.origin().get("sha256").equals(origin.get("sha256"))) {
-        throw new InputException(
-            path
-                + " is not what the run began with: its checksum is another one; restore it, or"
-                + " begin a new run.");
-      }
-      model.copyTo(gpt);
-    };
+    return gpt -> Pretrained.again(origin).copyTo(gpt);
   }
 }

@@ -12,6 +12,7 @@ import dev.lanewise.core.format.ElementType;
 import dev.lanewise.core.format.Gguf;
 import dev.lanewise.core.format.HuggingFace;
 import dev.lanewise.core.format.LlmcFile;
+import dev.lanewise.core.format.PeftAdapter;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Files;
@@ -32,6 +33,13 @@ public enum ModelExport {
     @Override
     void write(Pretrained model, Path out, ElementType type) {
       writeFolder(model, out, type);
+    }
+  },
+  /** What a run of --lora trained, alone: a folder of PEFT's, over the model that it began with. */
+  PEFT(ElementType.F32) {
+    @Override
+    void write(Pretrained model, Path out, ElementType type) {
+      writeAdapter(model, out);
     }
   },
   /** A GGUF file, for llama.cpp, Ollama and their kin. */
@@ -73,7 +81,9 @@ public enum ModelExport {
           String.format(
               Locale.ROOT,
               "%s has no weights of the type %s; choose one of %s.",
-              this == HF ? "Hugging Face's format" : this == GGUF ? "This" : "llm.c",
+              this == HF
+                  ? "Hugging Face's format"
+                  : this == PEFT ? "An adapter" : this == GGUF ? "This" : "llm.c",
               name(type),
               types.stream().map(ModelExport::name).collect(Collectors.joining(", "))));
     }
@@ -150,20 +160,55 @@ public enum ModelExport {
   // -------------------------------------------------------------------------------------
 
   private static void writeFolder(Pretrained model, Path out, ElementType type) {
+    writeWhole(
+        out,
+        folder -> {
+          try (Arena arena = Arena.ofShared()) {
+            Map<String, Object> ends = ends(model.tokenizer());
+            HuggingFace.write(folder, model.weights(arena), type, ends);
+            if (model.tokenizer().endOfText().isPresent()) {
+              // Else transformers says in every call that it takes the end of the text for padding.
+              ends.put("pad_token_id", model.tokenizer().endOfText().getAsInt());
+            }
+            json(folder.resolve("generation_config.json"), ends);
+            writeTokenizer(model, folder);
+            AtomicFile.writeText(
+                folder.resolve("README.md"), ModelCard.of(model, title(out), type));
+          }
+        });
+  }
+
+  private static void writeAdapter(Pretrained model, Path out) {
+    writeWhole(
+        out,
+        folder -> {
+          try (Arena arena = Arena.ofShared()) {
+            PeftAdapter adapter = model.adapter(arena);
+            if (adapter == null) {
+              throw new InputException(
+                  model.path()
+                      + " has no corrections to write apart: it was not trained with --lora; export"
+                      + " it with --to hf.");
+            }
+            Files.createDirectories(folder);
+            adapter.write(folder);
+          }
+        });
+  }
+
+  /** Fills a folder. */
+  private interface Content {
+    void writeTo(Path folder) throws IOException;
+  }
+
+  /** Writes a folder that is there as a whole or not at all. */
+  private static void writeWhole(Path out, Content content) {
     Path target = out.toAbsolutePath().normalize();
     Path folder =
         target.resolveSibling("." + target.getFileName() + "." + UUID.randomUUID() + ".tmp");
     boolean done = false;
-    try (Arena arena = Arena.ofShared()) {
-      Map<String, Object> ends = ends(model.tokenizer());
-      HuggingFace.write(folder, model.weights(arena), type, ends);
-      if (model.tokenizer().endOfText().isPresent()) {
-        // Else transformers says in every call that it takes the end of the text for padding.
-        ends.put("pad_token_id", model.tokenizer().endOfText().getAsInt());
-      }
-      json(folder.resolve("generation_config.json"), ends);
-      writeTokenizer(model, folder);
-      AtomicFile.writeText(folder.resolve("README.md"), ModelCard.of(model, title(out), type));
+    try {
+      content.writeTo(folder);
       AtomicFile.forceFolder(folder);
       Files.move(folder, target);
       AtomicFile.forceFolder(target.getParent());

@@ -16,6 +16,7 @@ import dev.lanewise.core.format.LlmcFile;
 import dev.lanewise.core.format.PeftAdapter;
 import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.model.GptConfig;
+import dev.lanewise.core.model.LoraConfig;
 import dev.lanewise.core.train.Checkpoints;
 import dev.lanewise.core.train.RunFolder;
 import dev.lanewise.core.train.TrainConfig;
@@ -141,15 +142,45 @@ final class ModelFinder {
           "best validation loss",
           String.format(Locale.ROOT, "%.4f (perplexity %.2f)", loss, Math.exp(loss)));
     }
+    String name = String.format(Locale.ROOT, "%s, step %,d", run.path(), checkpoint.step());
+    Pretrained.Training left =
+        new Pretrained.Training(training.context(), training.batch(), figures);
+    LoraConfig lora = training.lora();
+    if (lora == null) {
+      return Pretrained.of(
+          path,
+          "lanewise",
+          name,
+          config,
+          left,
+          run.tokenizer(),
+          List.of(file),
+          arena -> checked(file, shape, config, arena));
+    }
+    Pretrained base = Pretrained.again(description.from());
+    List<Path> files = new ArrayList<>(base.files());
+    files.add(file);
     return Pretrained.of(
-        path,
-        "lanewise",
-        String.format(Locale.ROOT, "%s, step %,d", run.path(), checkpoint.step()),
-        config,
-        new Pretrained.Training(training.context(), training.batch(), figures),
-        run.tokenizer(),
-        List.of(file),
-        arena -> checked(file, shape, config, arena));
+            path,
+            "lanewise",
+            name,
+            config,
+            left,
+            run.tokenizer(),
+            files,
+            arena -> corrections(file, base, lora, arena).mergedInto(base.weights(arena), arena))
+        .withAdapter(arena -> corrections(file, base, lora, arena));
+  }
+
+  /** What a run trained by corrections of low rank. */
+  private static PeftAdapter corrections(Path file, Pretrained base, LoraConfig lora, Arena arena) {
+    return new PeftAdapter(
+        base.path().toAbsolutePath().normalize().toString(),
+        lora.rank(),
+        lora.alpha(),
+        lora.dropout(),
+        lora.targets(),
+        new LinkedHashMap<>(SafeTensors.map(file, arena).tensors()));
   }
 
   private static Gpt2Weights checked(Path file, Gpt2Shape shape, GptConfig config, Arena arena) {

@@ -5,6 +5,7 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.format.Gpt2Shape;
 import dev.lanewise.core.format.Gpt2Weights;
+import dev.lanewise.core.format.PeftAdapter;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.tensor.Tape;
@@ -56,6 +57,7 @@ public final class Pretrained {
   private final Tokenizer tokenizer;
   private final List<Path> files;
   private final Function<Arena, Gpt2Weights> weights;
+  private Function<Arena, PeftAdapter> adapter;
 
   private Pretrained(
       Path path,
@@ -150,6 +152,42 @@ public final class Pretrained {
               config.vocabSize()));
     }
     return new Pretrained(path, kind, name, config, training, tokenizer, files, weights);
+  }
+
+  /**
+   * The model that a run began with.
+   *
+   * @param origin what {@link #origin} was then
+   * @throws InputException if it is not there any more, or is another one now
+   */
+  public static Pretrained again(Map<String, Object> origin) {
+    if (!(origin.get("path") instanceof String path)) {
+      throw new InputException("The run's config.json does not say what weights it began with.");
+    }
+    Pretrained model;
+    try {
+      model = open(Path.of(path));
+    } catch (InputException e) {
+      throw new InputException(
+          "The weights that the run began with are needed again. " + e.getMessage(), e);
+    }
+    if (!model.origin().get("sha256").equals(origin.get("sha256"))) {
+      throw new InputException(
+          path
+              + " is not what the run began with: its checksum is another one; restore it, or begin"
+              + " a new run.");
+    }
+    return model;
+  }
+
+  Pretrained withAdapter(Function<Arena, PeftAdapter> corrections) {
+    adapter = corrections;
+    return this;
+  }
+
+  /** The corrections of low rank that a run trained, over the mapped file; null for none. */
+  PeftAdapter adapter(Arena arena) {
+    return adapter == null ? null : adapter.apply(arena);
   }
 
   /** What it is, for people: where it comes from and how far it was trained. */

@@ -186,28 +186,33 @@ public record PeftAdapter(
             String.format(
                 Locale.ROOT, "The correction '%s' belongs to no layer of the model.", name));
       }
-      long outputs = weight.shape()[0];
-      long inputs = weight.shape()[1];
+      boolean turned = weights.transposed() && Gpt2Weights.isLinear(layer + ".weight");
+      long outputs = weight.shape()[turned ? 1 : 0];
+      long inputs = weight.shape()[turned ? 0 : 1];
       if (!Arrays.equals(down.shape(), new long[] {rank, inputs})
           || !Arrays.equals(up.shape(), new long[] {outputs, rank})) {
         throw new InputException(
             String.format(
                 Locale.ROOT,
-                "The correction '%s' of rank %d does not fit a layer of shape %s.",
+                "The correction '%s' of rank %d does not fit a layer of %d inputs and %d outputs.",
                 name,
                 rank,
-                Arrays.toString(weight.shape())));
+                inputs,
+                outputs));
       }
       MemorySegment sum = float32(weight, arena);
-      Gemm.multiply(
-          (float) (alpha / rank),
-          new Matrix(float32(up, arena), (int) outputs, rank),
-          new Matrix(float32(down, arena), rank, (int) inputs),
-          1,
-          new Matrix(sum, (int) outputs, (int) inputs));
+      Matrix left = new Matrix(float32(up, arena), (int) outputs, rank);
+      Matrix right = new Matrix(float32(down, arena), rank, (int) inputs);
+      float scale = (float) (alpha / rank);
+      if (turned) {
+        Matrix to = new Matrix(sum, (int) inputs, (int) outputs);
+        Gemm.multiply(scale, right.transposed(), left.transposed(), 1, to);
+      } else {
+        Gemm.multiply(scale, left, right, 1, new Matrix(sum, (int) outputs, (int) inputs));
+      }
       merged.put(layer + ".weight", StoredTensor.float32(sum, weight.shape()));
     }
-    return new Gpt2Weights(weights.shape(), merged);
+    return new Gpt2Weights(weights.shape(), merged, weights.transposed());
   }
 
   private static MemorySegment float32(StoredTensor tensor, Arena arena) {

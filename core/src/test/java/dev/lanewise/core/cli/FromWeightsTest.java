@@ -112,6 +112,77 @@ class FromWeightsTest {
     }
   }
 
+  @Test
+  void correctionsAreTrainedResumedUsedAndTakenAnywhere() throws IOException {
+    Object[] lora = {
+      "--lora",
+      2,
+      "--lora-targets",
+      "c_attn,c_fc",
+      "--lora-dropout",
+      0.1,
+      "--lr",
+      0.02,
+      "--patience",
+      9
+    };
+    assertEquals(0, train(lora), () -> err);
+    RunFolder.Description description = new RunFolder(run).describe();
+    assertEquals(2, description.training().lora().rank());
+    assertEquals(4, description.training().lora().alpha());
+    assertTrue(description.training().keepBest());
+
+    assertEquals(
+        0,
+        lanewise("train", "--resume", "--out", run, "--steps", 8, "--device", "cpu", "--lora", 2),
+        () -> err);
+    for (Object[] other :
+        new Object[][] {{"--lora", 3}, {"--freeze", "wte.*"}, {"--lora-targets", "c_fc"}}) {
+      Object[] args = {"train", "--resume", "--out", run, "--steps", 9, other[0], other[1]};
+      assertEquals(1, lanewise(args));
+      assertTrue(err.contains(other[0].toString()), err);
+    }
+
+    Path adapter = folder.resolve("adapter");
+    Path whole = folder.resolve("whole");
+    assertEquals(0, lanewise("export", "--from", run, "--to", "peft", "--out", adapter), () -> err);
+    assertEquals(0, lanewise("export", "--from", run, "--to", "hf", "--out", whole), () -> err);
+    assertTrue(Files.size(adapter.resolve("adapter_model.safetensors")) < 20_000);
+    List<String> said = new java.util.ArrayList<>();
+    for (Path from : List.of(run, adapter, whole)) {
+      assertEquals(
+          0,
+          lanewise("generate", "--from", from, "--prompt", "First", "--greedy", "--max-tokens", 9),
+          () -> err);
+      String text = out;
+      assertEquals(
+          0, lanewise("eval", "--from", from, "--data", this.text, "--batch", 2), () -> err);
+      said.add(text + out.substring(out.indexOf("loss")));
+    }
+    assertEquals(said.get(0), said.get(1));
+    assertEquals(said.get(0), said.get(2));
+    assertEquals(0, lanewise("eval", "--from", weights, "--data", text, "--batch", 2), () -> err);
+    assertFalse(said.get(0).endsWith(out.substring(out.indexOf("loss"))), "nothing was learnt");
+    assertEquals(
+        1, lanewise("export", "--from", whole, "--to", "peft", "--out", folder.resolve("x")));
+    assertTrue(err.contains("--lora"), err);
+    assertTrue(Files.notExists(folder.resolve("x")));
+  }
+
+  @Test
+  void correctionsNeedWeightsAndTheirRank() {
+    Object[] begin = {"train", "--data", text, "--out", run, "--device", "cpu", "--steps", 1};
+    for (Object[] wrong : new Object[][] {{"--lora", 2}, {"--lora-alpha", 2}}) {
+      Object[] all = java.util.Arrays.copyOf(begin, begin.length + 2);
+      System.arraycopy(wrong, 0, all, begin.length, 2);
+      assertEquals(2, lanewise(all));
+      assertTrue(err.contains("--lora"), err);
+      assertTrue(Files.notExists(run));
+    }
+    assertEquals(2, train("--freeze", "no.such.*"));
+    assertTrue(err.contains("names no parameter"), err);
+  }
+
   /** A run that ended before its first checkpoint begins again with the same weights. */
   @Test
   void begunAgainItHasTheSameWeights() throws IOException {

@@ -75,7 +75,7 @@ class ModelExportTest {
   private Path out(ModelExport form) {
     return folder.resolve(
         switch (form) {
-          case HF -> "model";
+          case HF, PEFT -> "model";
           case GGUF -> "model.gguf";
           case LLMC -> "model.bin";
         });
