@@ -2,6 +2,8 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.AtomicFile;
+import dev.lanewise.core.base.Failures;
+import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Dataset;
@@ -18,7 +20,6 @@ import dev.lanewise.core.train.MemoryPlan;
 import dev.lanewise.core.train.TrainConfig;
 import java.io.IOException;
 import java.io.PrintWriter;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -110,6 +111,7 @@ final class LrFindCommand implements Subcommand {
       } else {
         weights.initial().accept(gpt);
       }
+      makeFolder();
       progress.begin("testing rates", 0, points);
       LrFinder.Result result;
       try (TokenBatches batches =
@@ -140,12 +142,22 @@ final class LrFindCommand implements Subcommand {
     return 0;
   }
 
-  private void write(LrFinder.Result result) {
+  /** Before anything is computed: what was found must have a place. */
+  private void makeFolder() {
     try {
       Files.createDirectories(out);
     } catch (IOException e) {
-      throw new UncheckedIOException(e);
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "The folder %s cannot be made (%s); choose another --out.",
+              out,
+              Failures.describe(e)),
+          e);
     }
+  }
+
+  private void write(LrFinder.Result result) {
     Map<String, Object> document = new LinkedHashMap<>();
     document.put("suggested", result.suggested());
     document.put("rates", result.rates());

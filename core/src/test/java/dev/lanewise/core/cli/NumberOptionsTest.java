@@ -154,7 +154,9 @@ class NumberOptionsTest {
     Path target = Files.createTempDirectory(folder, "of").resolve("out");
     Map<String, String> options = command(name, target);
     options.put(option, number);
-    if (name.equals("train") && OF_YEARS.contains(option) && number.length() > 8) {
+    if (List.of("train", "lr-find").contains(name)
+        && OF_YEARS.contains(option)
+        && number.length() > 8) {
       // It would be a run of years; that it begins is seen where its folder cannot be made.
       options.put("--out", text.resolve("out").toString());
     }
