@@ -342,6 +342,19 @@ final class TrainCommand implements Subcommand {
           "Skipped     %,d steps whose loss or gradient was not finite%n",
           run.trainer().skipped());
     }
+    if (run.trainer().outOfPatience()) {
+      TrainConfig config = run.description().training();
+      console.printf(
+          Locale.ROOT,
+          "Ended       at step %,d of %,d: no smaller loss in %,d validations than %.4f%s; to go"
+              + " on: lanewise train --resume --out %s --patience 0%n",
+          run.trainer().steps(),
+          config.steps(),
+          config.patience(),
+          run.trainer().bestValidation(),
+          config.keepBest() ? ", whose checkpoint is kept as checkpoints/best-…" : "",
+          run.folder().path());
+    }
     run.sample(prompt, SAMPLE_TOKENS)
         .ifPresent(text -> console.printf(Locale.ROOT, "Sample%n%s%n", indent(text)));
     run.look(REPORT, () -> RunReports.write(run));

@@ -183,6 +183,58 @@ class FromWeightsTest {
     assertTrue(err.contains("names no parameter"), err);
   }
 
+  @Test
+  void patienceEndsARunUntilItIsLifted() throws IOException {
+    Object[] wild = {
+      "train",
+      "--data",
+      text,
+      "--from",
+      weights,
+      "--out",
+      run,
+      "--device",
+      "cpu",
+      "--batch",
+      2,
+      "--steps",
+      40,
+      "--eval-every",
+      1,
+      "--lr",
+      1,
+      "--min-lr",
+      0.5,
+      "--warmup",
+      0,
+      "--patience",
+      2
+    };
+    assertEquals(0, lanewise(wild), () -> err);
+    assertTrue(out.contains("no smaller loss in 2 validations"), out);
+    int ended = steps();
+    assertTrue(ended < 40, "ended after " + ended);
+    assertEquals(0, lanewise("train", "--resume", "--out", run, "--device", "cpu"), () -> err);
+    assertTrue(out.contains("no smaller loss in 2 validations"), out);
+    assertEquals(ended, steps());
+    Object[] on = {
+      "train",
+      "--resume",
+      "--out",
+      run,
+      "--device",
+      "cpu",
+      "--patience",
+      0,
+      "--steps",
+      ended + 2,
+      "--min-lr",
+      0.5
+    };
+    assertEquals(0, lanewise(on), () -> err);
+    assertEquals(ended + 2, steps());
+  }
+
   /** A run that ended before its first checkpoint begins again with the same weights. */
   @Test
   void begunAgainItHasTheSameWeights() throws IOException {
@@ -208,6 +260,10 @@ class FromWeightsTest {
     Files.write(file, bytes);
     assertEquals(1, lanewise("train", "--resume", "--out", run, "--device", "cpu"));
     assertTrue(err.contains("checksum"), err);
+  }
+
+  private int steps() throws IOException {
+    return (int) losses().stream().filter(loss -> !loss.equals("null")).count();
   }
 
   private List<String> losses() throws IOException {
