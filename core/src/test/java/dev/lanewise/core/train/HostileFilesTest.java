@@ -1,6 +1,7 @@
 package dev.lanewise.core.train;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.fail;
 
 import dev.lanewise.core.base.InputException;
@@ -149,7 +150,7 @@ class HostileFilesTest {
             path -> {
               try (Arena arena = Arena.ofShared()) {
                 Gguf file = Gguf.map(path, arena);
-                file.metadata().toString();
+                assertNotNull(file.metadata().toString());
                 file.tensors().values().forEach(HostileFilesTest::use);
                 use(file.gpt2());
               }
@@ -496,7 +497,7 @@ class HostileFilesTest {
           int place = Math.min(at & ~3, b.length - 8);
           int size = random.nextBoolean() ? 4 : 8;
           Arrays.fill(b, place, place + size, fill);
-          b[place + size - 1] = (byte) (random.nextBoolean() ? 0x7F : fill);
+          b[place + size - 1] = random.nextBoolean() ? 0x7F : fill;
         }
         default -> {
           int from = random.nextInt(b.length);
