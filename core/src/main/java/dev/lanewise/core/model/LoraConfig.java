@@ -2,6 +2,7 @@ package dev.lanewise.core.model;
 
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.JsonFields;
+import dev.lanewise.core.base.UsageException;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -30,25 +31,25 @@ public record LoraConfig(int rank, double alpha, double dropout, Set<String> tar
   /**
    * Checks the numbers and names.
    *
-   * @throws InputException if one makes no sense
+   * @throws UsageException if one makes no sense
    */
   public LoraConfig {
     if (rank < 1) {
-      throw new InputException("--lora must be at least 1, not " + rank + ".");
+      throw new UsageException("--lora must be at least 1, not " + rank + ".");
     }
     if (!(alpha > 0) || Double.isInfinite(alpha)) {
-      throw new InputException("--lora-alpha must be above 0, not " + alpha + ".");
+      throw new UsageException("--lora-alpha must be above 0, not " + alpha + ".");
     }
     if (!(dropout >= 0 && dropout < 1)) {
-      throw new InputException("--lora-dropout must lie in [0, 1), not " + dropout + ".");
+      throw new UsageException("--lora-dropout must lie in [0, 1), not " + dropout + ".");
     }
     targets = Set.copyOf(new LinkedHashSet<>(targets));
     if (targets.isEmpty()) {
-      throw new InputException("--lora-targets names no layer.");
+      throw new UsageException("--lora-targets names no layer.");
     }
     for (String target : targets) {
       if (LAYERS.stream().noneMatch(layer -> isNamed(layer, target))) {
-        throw new InputException(
+        throw new UsageException(
             String.format(
                 Locale.ROOT,
                 "--lora-targets: no layer is called '%s'; choose among c_attn, c_fc, c_proj,"
