@@ -180,7 +180,7 @@ public record Gguf(
    * @param type {@code F32}, {@code F16}, {@code BF16} or {@code Q8_0} for matrices; the rest and
    *     the position embedding are always float32, and rows that are not whole blocks of Q8_0 are
    *     F16
-   * @param more further metadata, such as {@link GgufTokenizer}'s, which may replace ours
+   * @param more further metadata, such as a tokenizer's, which may replace ours
    * @throws InputException if the file cannot be written
    */
   public static void writeGpt2(
