@@ -36,6 +36,7 @@ import org.junit.jupiter.api.io.TempDir;
 @EnabledIfSystemProperty(named = "lanewise.kills", matches = "\\d+")
 class KilledRunsTest {
   private static final int KILLS = Integer.getInteger("lanewise.kills", 1);
+  private static final int KILLS_OF_A_RUN = 8;
   private static final int STEPS = KILLS > 10 ? 100 : 24;
 
   @TempDir Path folder;
@@ -185,6 +186,7 @@ class KilledRunsTest {
       Ended undisturbed = run(begin(whole, kind));
       assertEquals(0, undisturbed.exit, undisturbed.err);
       Path run = folder.resolve("run" + round);
+      int most = Math.min(KILLS, kills + KILLS_OF_A_RUN);
       while (true) {
         int threads = 1 + random.nextInt(4);
         boolean begun = Files.exists(run.resolve("config.json"));
@@ -193,7 +195,7 @@ class KilledRunsTest {
                 ? new String[] {"train", "--resume", "--out", run.toString(), "--prompt", "the "}
                 : begin(run, kind);
         Process process = start(java(concat(arguments, "--threads", "" + threads)));
-        if (kills < KILLS && killed(process, run)) {
+        if (kills < most && killed(process, run)) {
           kills++;
           continue;
         }
