@@ -109,7 +109,7 @@ final class TokenizerFiles {
   }
 
   private static Tokenizer openGguf(Path path) {
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       return GgufVocabulary.read(Gguf.map(path, arena).metadata(), path.toString());
     }
   }

@@ -292,7 +292,7 @@ public final class LlmcFile {
    * @throws InputException if the file cannot be read or is no such file
    */
   public static List<byte[]> readTokenizer(Path path) {
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment file = map(path, arena);
       if (file.getAtIndex(INT, 0) != TOKENIZER_MAGIC) {
         throw bad(path, "it does not start with the magic number of llm.c's tokenizers");

@@ -31,7 +31,7 @@ final class Segments {
       }
       return;
     }
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment stage = arena.allocate(STAGE);
       for (long at = 0; at < data.byteSize(); at += STAGE) {
         long part = Math.min(STAGE, data.byteSize() - at);
@@ -48,7 +48,7 @@ final class Segments {
       return;
     }
     int step = STAGE / Float.BYTES;
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment stage = arena.allocate(STAGE);
       for (long at = 0; at < tensor.elements(); at += step) {
         int part = (int) Math.min(step, tensor.elements() - at);

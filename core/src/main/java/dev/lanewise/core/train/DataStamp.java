@@ -35,7 +35,7 @@ public record DataStamp(long train, long validation, String crc32c) {
   static DataStamp of(TokenSequence train, TokenSequence validation, long mostPieces) {
     CRC32C crc = new CRC32C();
     long held = validation == null ? 0 : validation.length();
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment ids = arena.allocate((long) PIECE * Integer.BYTES, Integer.BYTES);
       long all = train.length() + held;
       add(crc, train, pieces(train.length(), all, mostPieces), ids);

@@ -151,6 +151,9 @@ class MachineProbeTest {
                 "--add-modules=jdk.incubator.vector",
                 "-Dlanewise.simd.width=" + Machine.vectorBits(),
                 "-XX:-TieredCompilation",
+                // The whole method, and nothing said by others while its code is printed
+                "-XX:-UseOnStackReplacement",
+                "-Xbatch",
                 "-XX:+UnlockDiagnosticVMOptions",
                 "-XX:CompileCommand=print," + MachineProbe.class.getName() + "::" + method,
                 "-cp",
@@ -189,7 +192,9 @@ class MachineProbeTest {
     for (int i = 0; i < 3000; i++) {
       sum += MachineProbe.fma(1000);
     }
-    System.out.println(sum);
+    if (Float.isNaN(sum)) {
+      throw new AssertionError();
+    }
   }
 
   @Test

@@ -54,7 +54,7 @@ final class Processor {
                 ValueLayout.JAVA_INT, ValueLayout.JAVA_INT, ValueLayout.ADDRESS));
     var xgetbv =
         linker.downcallHandle(memory.asSlice(second), FunctionDescriptor.of(ValueLayout.JAVA_LONG));
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment registers = arena.allocate(ValueLayout.JAVA_INT, 4);
       int mostLeaves = cpuid(cpuid, registers, 0, 0, EAX);
       if ((cpuid(cpuid, registers, 1, 0, ECX) & OSXSAVE) == 0
