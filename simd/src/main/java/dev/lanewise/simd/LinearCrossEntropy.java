@@ -47,7 +47,7 @@ public final class LinearCrossEntropy {
       MemorySegment losses,
       MemorySegment lse,
       CrossEntropy.Options options) {
-    return forward(x, w, targets, losses, lse, options, 0, null);
+    return forward(x, w, targets, losses, lse, options, ElementType.FLOAT32, 0, null);
   }
 
   /**
@@ -59,6 +59,8 @@ public final class LinearCrossEntropy {
    * @param losses {@code rows} floats; receives each row's weighted loss
    * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
    * @param options reduction, ignored target and so on
+   * @param products what operands of products are rounded to: {@link ElementType#FLOAT32}, or
+   *     {@link ElementType#BFLOAT16} with the sums of {@link Bfloat16Gemm}
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
    * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
    *     afterwards; null for memory that the process keeps for later calls
@@ -71,10 +73,11 @@ public final class LinearCrossEntropy {
       MemorySegment losses,
       MemorySegment lse,
       CrossEntropy.Options options,
+      ElementType products,
       int mostRows,
       MemorySegment working) {
     return forwardBackward(
-        x, w, targets, losses, lse, null, null, false, 0, options, mostRows, working);
+        x, w, targets, losses, lse, null, null, false, 0, options, products, mostRows, working);
   }
 
   /**
@@ -105,7 +108,20 @@ public final class LinearCrossEntropy {
       boolean accumulate,
       float scale,
       CrossEntropy.Options options) {
-    return forwardBackward(x, w, targets, losses, lse, dx, dw, accumulate, scale, options, 0, null);
+    return forwardBackward(
+        x,
+        w,
+        targets,
+        losses,
+        lse,
+        dx,
+        dw,
+        accumulate,
+        scale,
+        options,
+        ElementType.FLOAT32,
+        0,
+        null);
   }
 
   /**
@@ -123,6 +139,8 @@ public final class LinearCrossEntropy {
    * @param accumulate whether the gradient is added to {@code dw}, or else overwrites it
    * @param scale gradient of the reduced loss
    * @param options reduction, ignored target and so on
+   * @param products what operands of products are rounded to: {@link ElementType#FLOAT32}, or
+   *     {@link ElementType#BFLOAT16} with the sums of {@link Bfloat16Gemm}
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
    * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
    *     afterwards; null for memory that the process keeps for later calls
@@ -139,6 +157,7 @@ public final class LinearCrossEntropy {
       boolean accumulate,
       float scale,
       CrossEntropy.Options options,
+      ElementType products,
       int mostRows,
       MemorySegment working) {
     int rows = check(x, w, targets, losses, lse, dx, dw, options);
@@ -161,13 +180,13 @@ public final class LinearCrossEntropy {
       MemorySegment logits = scratch == null ? working : scratch.segment;
       for (int from = 0; from < rows; from += chunk) {
         int some = Math.min(chunk, rows - from);
-        Gemm.sgemm(
+        multiply(
+            products,
             x.isTransposed(),
             !w.isTransposed(),
             some,
             classes,
             x.cols(),
-            1,
             x.segment(),
             rowAt(x, from),
             x.stride(),
@@ -181,10 +200,10 @@ public final class LinearCrossEntropy {
         CrossEntropy.some(
             logits, some, classes, targets, losses, lse, from, hasGradient, rowScale, options);
         if (dx != null) {
-          inputGradient(logits, some, w, dx, from);
+          inputGradient(products, logits, some, w, dx, from);
         }
         if (dw != null) {
-          weightGradient(logits, some, x, from, from > 0 || accumulate ? 1 : 0, dw);
+          weightGradient(products, logits, some, x, from, from > 0 || accumulate ? 1 : 0, dw);
         }
       }
     }
@@ -195,20 +214,81 @@ public final class LinearCrossEntropy {
     return (float) (isMean ? loss / weight : loss);
   }
 
+  private static void multiply(
+      ElementType products,
+      boolean transposeA,
+      boolean transposeB,
+      int m,
+      int n,
+      int k,
+      MemorySegment a,
+      long aOffset,
+      long lda,
+      MemorySegment b,
+      long bOffset,
+      long ldb,
+      float beta,
+      MemorySegment c,
+      long cOffset,
+      long ldc) {
+    if (products == ElementType.FLOAT32) {
+      Gemm.sgemm(
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          a,
+          aOffset,
+          lda,
+          b,
+          bOffset,
+          ldb,
+          beta,
+          c,
+          cOffset,
+          ldc);
+    } else {
+      ElementType stored = ElementType.FLOAT32;
+      Bfloat16Gemm.gemm(
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          stored,
+          a,
+          aOffset,
+          lda,
+          stored,
+          b,
+          bOffset,
+          ldb,
+          beta,
+          stored,
+          c,
+          cOffset,
+          ldc,
+          null);
+    }
+  }
+
   /** Rows of dx: gradients of the logits times w. */
   private static void inputGradient(
-      MemorySegment gradients, int rows, Matrix w, Matrix dx, int from) {
+      ElementType products, MemorySegment gradients, int rows, Matrix w, Matrix dx, int from) {
     if (dx.isTransposed()) {
-      Gemm.multiply(new Matrix(gradients, rows, w.rows()), w, dx.rows(from, from + rows));
+      multiply(products, new Matrix(gradients, rows, w.rows()), w, 0, dx.rows(from, from + rows));
       return;
     }
-    Gemm.sgemm(
+    multiply(
+        products,
         false,
         w.isTransposed(),
         rows,
         w.cols(),
         w.rows(),
-        1,
         gradients,
         0,
         w.rows(),
@@ -223,19 +303,25 @@ public final class LinearCrossEntropy {
 
   /** A part of dw: gradients of the logits, transposed, times rows of x. */
   private static void weightGradient(
-      MemorySegment gradients, int rows, Matrix x, int from, float beta, Matrix dw) {
+      ElementType products,
+      MemorySegment gradients,
+      int rows,
+      Matrix x,
+      int from,
+      float beta,
+      Matrix dw) {
     if (dw.isTransposed()) {
       Matrix logits = new Matrix(gradients, rows, dw.rows());
-      Gemm.multiply(1, logits.transposed(), x.rows(from, from + rows), beta, dw);
+      multiply(products, logits.transposed(), x.rows(from, from + rows), beta, dw);
       return;
     }
-    Gemm.sgemm(
+    multiply(
+        products,
         true,
         x.isTransposed(),
         dw.rows(),
         dw.cols(),
         rows,
-        1,
         gradients,
         0,
         dw.rows(),
@@ -246,6 +332,14 @@ public final class LinearCrossEntropy {
         dw.segment(),
         dw.offset(),
         dw.stride());
+  }
+
+  private static void multiply(ElementType products, Matrix a, Matrix b, float beta, Matrix c) {
+    if (products == ElementType.FLOAT32) {
+      Gemm.multiply(1, a, b, beta, c, null);
+    } else {
+      Bfloat16Gemm.multiply(1, a, b, beta, c, null);
+    }
   }
 
   private static long rowAt(Matrix m, long row) {

@@ -2,6 +2,7 @@ package dev.lanewise.simd;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -155,6 +156,63 @@ class LinearCrossEntropyTest {
   }
 
   @Test
+  void inBfloat16ItIsTheProductsInBfloat16AndTheLossBetweenThem() {
+    Problem p = new Problem(75, 40, 300, 1);
+    CrossEntropy.Options options = CrossEntropy.Options.DEFAULT;
+    Matrix logits = new Matrix(GLOBAL.allocate(4L * 75 * 300), 75, 300);
+    Bfloat16Gemm.multiply(p.x, p.w.transposed(), logits);
+    float expected =
+        CrossEntropy.forwardBackward(logits, p.aims(), p.losses, null, logits, 1.5f, options);
+    Bfloat16Gemm.multiply(logits, p.w, p.dx);
+    Matrix before = p.dw;
+    float[] dwBefore = floats(p.dw);
+    Bfloat16Gemm.multiply(1, logits.transposed(), p.x, 1, p.dw, null);
+    float[] dx = floats(p.dx);
+    float[] dw = floats(p.dw);
+    Matrix turned = new Matrix(GLOBAL.allocate(4L * 75 * 40), 40, 75);
+    for (int threads : new int[] {1, 3}) {
+      Workers.setThreads(threads);
+      for (Matrix out : new Matrix[] {p.dx, turned.transposed()}) {
+        for (int i = 0; i < dwBefore.length; i++) {
+          long at = before.offset() + i / 40 * before.stride() + i % 40;
+          before.segment().set(FLOAT, 4 * at, dwBefore[i]);
+        }
+        float loss =
+            LinearCrossEntropy.forwardBackward(
+                p.x,
+                p.w,
+                p.aims(),
+                p.losses,
+                null,
+                out,
+                p.dw,
+                true,
+                1.5f,
+                options,
+                ElementType.BFLOAT16,
+                0,
+                null);
+        assertEquals(expected, loss);
+        assertArrayEquals(dw, floats(p.dw));
+        for (int i = 0; i < dx.length; i++) {
+          assertEquals(
+              dx[i], out.isTransposed() ? get(turned, i % 40, i / 40) : get(out, i / 40, i % 40));
+        }
+        assertEquals(
+            expected,
+            LinearCrossEntropy.forward(
+                p.x, p.w, p.aims(), p.losses, null, options, ElementType.BFLOAT16, 0, null));
+      }
+    }
+    assertFalse(Arrays.equals(dx, dxInFloats(p)), "bfloat16 is coarser");
+  }
+
+  private static float[] dxInFloats(Problem p) {
+    p.run(false, 1.5f, CrossEntropy.Options.DEFAULT);
+    return floats(p.dx);
+  }
+
+  @Test
   void anyNumberOfThreadsGivesTheSameBits() {
     Problem p = new Problem(75, 40, 300, 0);
     Workers.setThreads(1);
@@ -180,7 +238,19 @@ class LinearCrossEntropyTest {
     for (int most : new int[] {100, 99, 33, 10}) {
       float cut =
           LinearCrossEntropy.forwardBackward(
-              p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, most, null);
+              p.x,
+              p.w,
+              p.aims(),
+              p.losses,
+              p.lse,
+              p.dx,
+              p.dw,
+              false,
+              1,
+              options,
+              ElementType.FLOAT32,
+              most,
+              null);
       assertEquals(loss, cut);
       assertArrayEquals(losses, p.losses.toArray(ValueLayout.JAVA_BYTE));
       assertArrayEquals(dx, floats(p.dx));
@@ -188,7 +258,8 @@ class LinearCrossEntropyTest {
       assertEquals(most == 100, Arrays.equals(dw, floats(p.dw)), "order of the sum");
       assertEquals(
           loss,
-          LinearCrossEntropy.forward(p.x, p.w, p.aims(), p.losses, null, options, most, null));
+          LinearCrossEntropy.forward(
+              p.x, p.w, p.aims(), p.losses, null, options, ElementType.FLOAT32, most, null));
     }
   }
 
@@ -205,7 +276,15 @@ class LinearCrossEntropyTest {
         IllegalArgumentException.class,
         () ->
             LinearCrossEntropy.forward(
-                p.x, p.w, p.aims(), p.losses, null, CrossEntropy.Options.DEFAULT, -1, null));
+                p.x,
+                p.w,
+                p.aims(),
+                p.losses,
+                null,
+                CrossEntropy.Options.DEFAULT,
+                ElementType.FLOAT32,
+                -1,
+                null));
   }
 
   @Test
@@ -213,7 +292,19 @@ class LinearCrossEntropyTest {
     Problem p = new Problem(100, 40, 300, 0);
     CrossEntropy.Options options = CrossEntropy.Options.DEFAULT;
     LinearCrossEntropy.forwardBackward(
-        p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, null);
+        p.x,
+        p.w,
+        p.aims(),
+        p.losses,
+        p.lse,
+        p.dx,
+        p.dw,
+        false,
+        1,
+        options,
+        ElementType.FLOAT32,
+        33,
+        null);
     float[] dx = floats(p.dx);
     float[] dw = floats(p.dw);
     long bytes = LinearCrossEntropy.workingBytes(100, 300, 33);
@@ -222,7 +313,19 @@ class LinearCrossEntropyTest {
     MemorySegment working = all.asSlice(8, bytes);
     for (int i = 0; i < 2; i++) {
       LinearCrossEntropy.forwardBackward(
-          p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, working);
+          p.x,
+          p.w,
+          p.aims(),
+          p.losses,
+          p.lse,
+          p.dx,
+          p.dw,
+          false,
+          1,
+          options,
+          ElementType.FLOAT32,
+          33,
+          working);
       assertArrayEquals(dx, floats(p.dx));
       assertArrayEquals(dw, floats(p.dw));
     }
@@ -238,14 +341,38 @@ class LinearCrossEntropyTest {
           "working memory",
           () ->
               LinearCrossEntropy.forwardBackward(
-                  p.x, p.w, p.aims(), p.losses, p.lse, p.dx, p.dw, false, 1, options, 33, wrong));
+                  p.x,
+                  p.w,
+                  p.aims(),
+                  p.losses,
+                  p.lse,
+                  p.dx,
+                  p.dw,
+                  false,
+                  1,
+                  options,
+                  ElementType.FLOAT32,
+                  33,
+                  wrong));
     }
     Matrix inside = new Matrix(working, 100, 40);
     refused(
         "working memory",
         () ->
             LinearCrossEntropy.forwardBackward(
-                p.x, p.w, p.aims(), p.losses, p.lse, inside, p.dw, false, 1, options, 33, working));
+                p.x,
+                p.w,
+                p.aims(),
+                p.losses,
+                p.lse,
+                inside,
+                p.dw,
+                false,
+                1,
+                options,
+                ElementType.FLOAT32,
+                33,
+                working));
     assertArrayEquals(dw, floats(p.dw));
   }
 

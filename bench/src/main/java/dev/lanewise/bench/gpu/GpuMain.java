@@ -2,11 +2,11 @@ package dev.lanewise.bench.gpu;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.cuda.CudaBackend;
 import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.backend.cuda.CudaProfile;
-import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.BpeTokenizer;
 import dev.lanewise.core.data.EndOfText;

@@ -6,8 +6,8 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.cuda.CudaBackend;
-import dev.lanewise.core.backend.cuda.Precision;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;

@@ -4,8 +4,10 @@ import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.simd.AdamW;
 import dev.lanewise.simd.Attention;
+import dev.lanewise.simd.Bfloat16Gemm;
 import dev.lanewise.simd.CrossEntropy;
 import dev.lanewise.simd.Dropout;
+import dev.lanewise.simd.ElementType;
 import dev.lanewise.simd.Elementwise;
 import dev.lanewise.simd.Embedding;
 import dev.lanewise.simd.Epilogue;
@@ -31,11 +33,32 @@ public final class CpuBackend implements Backend {
 
   private final IdentityHashMap<Buffer, Arena> arenas = new IdentityHashMap<>();
   private final Epilogue epilogue = new Epilogue();
+  private final boolean isBfloat16;
   private CrossEntropy.Options lossOptions = CrossEntropy.Options.DEFAULT;
   private CpuBuffer scratch;
 
-  /** A backend that uses the simd module's worker threads. */
-  public CpuBackend() {}
+  /** A backend that computes in float32. */
+  public CpuBackend() {
+    this(Precision.FP32);
+  }
+
+  /**
+   * A backend that uses the simd module's worker threads.
+   *
+   * @param precision what products of matrices are computed in, attention apart, which is float32:
+   *     {@link Precision#BF16} or {@link Precision#FP32}
+   */
+  public CpuBackend(Precision precision) {
+    if (precision == Precision.TF32) {
+      throw new IllegalArgumentException("a CPU has no tf32");
+    }
+    isBfloat16 = precision == Precision.BF16;
+  }
+
+  /** What products of matrices are computed in. */
+  public Precision precision() {
+    return isBfloat16 ? Precision.BF16 : Precision.FP32;
+  }
 
   @Override
   public String name() {
@@ -44,7 +67,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public String description() {
-    return Machine.describe();
+    return (isBfloat16 ? "products in bf16, " : "") + Machine.describe();
   }
 
   @Override
@@ -260,24 +283,67 @@ public final class CpuBackend implements Backend {
         .preActivation(preactivation == null ? null : matrix(preactivation, rows, outputs))
         .gradient(Epilogue.Activation.NONE, null)
         .residual(residual == null || residual == out ? null : matrix(residual, rows, outputs));
-    Gemm.sgemm(
-        false,
-        true,
-        rows,
-        outputs,
-        inputs,
-        1,
-        of(x),
-        0,
-        inputs,
-        of(weight),
-        0,
-        inputs,
-        residual != null && residual == out ? 1 : 0,
-        of(out),
-        0,
-        outputs,
-        epilogue);
+    boolean adds = residual != null && residual == out;
+    multiply(false, true, rows, outputs, inputs, x, weight, adds, out, epilogue);
+  }
+
+  /** Dense products of any layout, {@code c = op(a) · op(b)} or {@code c += op(a) · op(b)}. */
+  private void multiply(
+      boolean transposeA,
+      boolean transposeB,
+      int m,
+      int n,
+      int k,
+      Buffer a,
+      Buffer b,
+      boolean accumulate,
+      Buffer c,
+      Epilogue after) {
+    int lda = transposeA ? m : k;
+    int ldb = transposeB ? k : n;
+    float beta = accumulate ? 1 : 0;
+    if (isBfloat16) {
+      Bfloat16Gemm.gemm(
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          ElementType.FLOAT32,
+          of(a),
+          0,
+          lda,
+          ElementType.FLOAT32,
+          of(b),
+          0,
+          ldb,
+          beta,
+          ElementType.FLOAT32,
+          of(c),
+          0,
+          n,
+          after);
+    } else {
+      Gemm.sgemm(
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          of(a),
+          0,
+          lda,
+          of(b),
+          0,
+          ldb,
+          beta,
+          of(c),
+          0,
+          n,
+          after);
+    }
   }
 
   @Override
@@ -301,24 +367,7 @@ public final class CpuBackend implements Backend {
               .residual(null)
               .gradient(epilogueOf(activation), matrix(preactivation, rows, inputs));
     }
-    Gemm.sgemm(
-        false,
-        false,
-        rows,
-        inputs,
-        outputs,
-        1,
-        of(dOut),
-        0,
-        outputs,
-        of(weight),
-        0,
-        inputs,
-        accumulate ? 1 : 0,
-        of(dx),
-        0,
-        inputs,
-        after);
+    multiply(false, false, rows, inputs, outputs, dOut, weight, accumulate, dx, after);
   }
 
   @Override
@@ -332,23 +381,7 @@ public final class CpuBackend implements Backend {
       int inputs,
       int outputs) {
     if (dWeight != null) {
-      Gemm.sgemm(
-          true,
-          false,
-          outputs,
-          inputs,
-          rows,
-          1,
-          of(dOut),
-          0,
-          outputs,
-          of(x),
-          0,
-          inputs,
-          accumulate ? 1 : 0,
-          of(dWeight),
-          0,
-          inputs);
+      multiply(true, false, outputs, inputs, rows, dOut, x, accumulate, dWeight, null);
     }
     if (dBias != null) {
       Reduce.columnSums(matrix(dOut, rows, outputs), of(dBias), 0, accumulate);
@@ -552,6 +585,7 @@ public final class CpuBackend implements Backend {
     CrossEntropy.Options options = options(CrossEntropy.Reduction.MEAN, ignoreIndex, 0);
     MemorySegment losses = scratch(rows).segment();
     MemorySegment working = logits == null ? null : of(logits);
+    ElementType products = isBfloat16 ? ElementType.BFLOAT16 : ElementType.FLOAT32;
     float mean =
         dx == null && dWeight == null
             ? LinearCrossEntropy.forward(
@@ -561,6 +595,7 @@ public final class CpuBackend implements Backend {
                 losses,
                 null,
                 options,
+                products,
                 mostRows,
                 working)
             : LinearCrossEntropy.forwardBackward(
@@ -574,6 +609,7 @@ public final class CpuBackend implements Backend {
                 accumulate,
                 gradientScale,
                 options,
+                products,
                 mostRows,
                 working);
     of(loss).set(FLOAT, 0, mean);
@@ -595,27 +631,60 @@ public final class CpuBackend implements Backend {
       int m,
       int n,
       int k) {
-    Gemm.batched(
-        batch,
-        transposeA,
-        transposeB,
-        m,
-        n,
-        k,
-        1,
-        of(a),
-        0,
-        transposeA ? m : k,
-        (long) m * k,
-        of(b),
-        0,
-        transposeB ? k : n,
-        sharedB ? 0 : (long) n * k,
-        accumulate ? 1 : 0,
-        of(c),
-        0,
-        n,
-        (long) m * n);
+    int lda = transposeA ? m : k;
+    int ldb = transposeB ? k : n;
+    long aApart = (long) m * k;
+    long bApart = sharedB ? 0 : (long) n * k;
+    long cApart = (long) m * n;
+    float beta = accumulate ? 1 : 0;
+    if (isBfloat16) {
+      ElementType stored = ElementType.FLOAT32;
+      Bfloat16Gemm.batched(
+          batch,
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          stored,
+          of(a),
+          0,
+          lda,
+          aApart,
+          stored,
+          of(b),
+          0,
+          ldb,
+          bApart,
+          beta,
+          of(c),
+          0,
+          n,
+          cApart);
+    } else {
+      Gemm.batched(
+          batch,
+          transposeA,
+          transposeB,
+          m,
+          n,
+          k,
+          1,
+          of(a),
+          0,
+          lda,
+          aApart,
+          of(b),
+          0,
+          ldb,
+          bApart,
+          beta,
+          of(c),
+          0,
+          n,
+          cApart);
+    }
   }
 
   private static Elementwise.Unary elementwise(Unary function) {

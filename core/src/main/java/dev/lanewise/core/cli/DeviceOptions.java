@@ -1,12 +1,8 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.cuda.Precision;
-import dev.lanewise.core.base.UsageException;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.train.TrainConfig;
-import java.util.Arrays;
-import java.util.Locale;
-import java.util.stream.Collectors;
 import picocli.CommandLine.Option;
 
 /** Options of every command that computes: on what, in which precision, with how many threads. */
@@ -23,7 +19,10 @@ final class DeviceOptions {
   @Option(
       names = "--precision",
       paramLabel = "KIND",
-      description = "What a GPU computes in: bf16, tf32 or fp32. Default: bf16.")
+      description = {
+        "What products are computed in: bf16 (sums and parameters stay fp32), fp32, or on a GPU",
+        "tf32; auto is bf16 on a GPU and fp32 on a CPU. Default: auto."
+      })
   private String precision;
 
   @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
@@ -38,12 +37,8 @@ final class DeviceOptions {
 
   /** Opens the device that a run asks for; warnings are for people. */
   Backend open(TrainConfig run) {
-    Precision wanted = precision(run.precision());
-    Backend backend = Devices.open(run.device(), wanted, run.threads() == 0 ? null : run.threads());
-    if (precision != null && wanted != Precision.FP32 && backend.name().equals("cpu")) {
-      System.err.println("The CPU computes in fp32, whatever --precision says.");
-    }
-    return backend;
+    Integer count = run.threads() == 0 ? null : run.threads();
+    return Devices.open(run.device(), Precision.of(run.precision()), count);
   }
 
   /** Lets a run ask for what is asked for here. */
@@ -52,28 +47,12 @@ final class DeviceOptions {
       run.device(device);
     }
     if (precision != null) {
-      precision(precision);
+      Precision.of(precision);
       run.precision(precision);
     }
     if (threads != null) {
       Devices.checkThreads(threads);
       run.threads(threads);
     }
-  }
-
-  private static Precision precision(String name) {
-    return Arrays.stream(Precision.values())
-        .filter(value -> value.name().toLowerCase(Locale.ROOT).equals(name))
-        .findFirst()
-        .orElseThrow(
-            () ->
-                new UsageException(
-                    Arrays.stream(Precision.values())
-                        .map(value -> value.name().toLowerCase(Locale.ROOT))
-                        .collect(
-                            Collectors.joining(
-                                ", ",
-                                "There is no precision '" + name + "'; choose one of ",
-                                "."))));
   }
 }

@@ -2,10 +2,10 @@ package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.cuda.CudaBackend;
 import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.CudaProbe;
-import dev.lanewise.core.backend.cuda.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.simd.Workers;
@@ -15,14 +15,19 @@ import java.util.Locale;
 final class Devices {
   private Devices() {}
 
+  /**
+   * Opens a device.
+   *
+   * @param precision what to compute in; null for what suits the device
+   */
   static Backend open(String name, Precision precision, Integer threads) {
     if (threads != null) {
       setThreads(threads);
     }
     return switch (name) {
       case "auto" -> automatic(precision);
-      case "cpu" -> new CpuBackend();
-      case "cuda" -> CudaBackend.open(precision);
+      case "cpu" -> cpu(precision);
+      case "cuda" -> gpu(precision);
       default ->
           throw new UsageException(
               String.format(
@@ -55,12 +60,12 @@ final class Devices {
   /** A GPU that agrees with the CPU, else the CPU, with a line about a GPU that is passed over. */
   private static Backend automatic(Precision precision) {
     if (!CudaProbe.driverAnswers()) {
-      return new CpuBackend();
+      return cpu(precision);
     }
     CudaBackend gpu = null;
     String fault;
     try {
-      gpu = CudaBackend.open(precision);
+      gpu = gpu(precision);
       fault = DeviceCheck.fault(gpu);
     } catch (CudaException | InputException e) {
       fault = e.getMessage();
@@ -76,6 +81,17 @@ final class Devices {
       }
     }
     System.err.println("Computing on the CPU, since the GPU cannot be used: " + fault);
-    return new CpuBackend();
+    return cpu(precision);
+  }
+
+  private static CudaBackend gpu(Precision precision) {
+    return CudaBackend.open(precision == null ? Precision.BF16 : precision);
+  }
+
+  private static CpuBackend cpu(Precision precision) {
+    if (precision == Precision.TF32) {
+      throw new UsageException("A CPU has no tf32; choose --precision bf16 or fp32.");
+    }
+    return new CpuBackend(precision == null ? Precision.FP32 : precision);
   }
 }

@@ -1,7 +1,7 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.cuda.Precision;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.AtomicFile;
 import dev.lanewise.core.base.Json;
 import dev.lanewise.core.examples.Parity;

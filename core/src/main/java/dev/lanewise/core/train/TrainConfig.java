@@ -1,5 +1,6 @@
 package dev.lanewise.core.train;
 
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.model.LoraConfig;
@@ -44,7 +45,7 @@ import java.util.Map;
  *     not that of a model that knows nothing
  * @param prompt how samples begin; null for what suits the data
  * @param device device that was asked for: auto, cpu or cuda
- * @param precision what a GPU was asked to compute in
+ * @param precision what products are computed in: auto, or the name of a {@link Precision}
  * @param threads threads that were asked for; 0 for all cores
  * @param lora corrections of low rank that are trained instead of the parameters; null for none
  * @param freeze patterns of names of parameters that stay as they are, {@code *} for any part
@@ -349,7 +350,7 @@ public record TrainConfig(
     private boolean pretrained;
     private String prompt;
     private String device = "auto";
-    private String precision = "bf16";
+    private String precision = Precision.AUTO;
     private int threads;
     private LoraConfig lora;
     private List<String> freeze = List.of();

@@ -5,7 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
-import dev.lanewise.core.backend.cuda.Precision;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.cuda.StandIn;
 import dev.lanewise.core.base.InputException;
 import java.io.ByteArrayOutputStream;
@@ -114,7 +114,7 @@ class DevicesTest {
     assertTrue(
         assertThrows(InputException.class, options::open)
             .getMessage()
-            .contains("bf16, tf32, fp32"));
+            .contains("auto, bf16, tf32, fp32"));
   }
 
   @CommandLine.Command

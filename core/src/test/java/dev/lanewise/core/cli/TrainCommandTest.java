@@ -195,7 +195,7 @@ class TrainCommandTest {
     "--keep, 3, keepCheckpoints, keep 9 to 3",
     "--prompt, of, prompt, prompt of",
     "--threads, 1, threads, threads 0 to 1",
-    "--precision, fp32, precision, precision bf16 to fp32",
+    "--precision, fp32, precision, precision auto to fp32",
   })
   void whatMayChangeChangesIsToldAndStaysSo(String option, String value, String name, String told)
       throws IOException {

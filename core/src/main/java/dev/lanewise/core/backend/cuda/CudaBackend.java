@@ -6,6 +6,7 @@ import dev.lanewise.core.backend.Binary;
 import dev.lanewise.core.backend.Broadcast;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.Unary;
 import dev.lanewise.core.random.TorchGenerator;
 import java.lang.foreign.Arena;

@@ -1,6 +1,7 @@
 package dev.lanewise.core.backend.cuda;
 
 import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.simd.Bfloat16;
 import dev.lanewise.simd.Matrix;
 import java.lang.foreign.Arena;

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lanewise.core.backend.Activation;
 import dev.lanewise.core.backend.Buffer;
 import dev.lanewise.core.backend.DType;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.random.TorchGenerator;
 import java.io.IOException;

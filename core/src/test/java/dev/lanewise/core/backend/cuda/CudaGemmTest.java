@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.simd.Gemm;
 import dev.lanewise.simd.Matrix;
 import java.lang.foreign.Arena;

@@ -3,6 +3,7 @@ package dev.lanewise.core.backend.cuda;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.golden.GoldenValues;
 import java.io.IOException;
 import java.util.Locale;

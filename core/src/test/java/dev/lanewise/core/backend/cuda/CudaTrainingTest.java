@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
