@@ -67,7 +67,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public String description() {
-    return (isBfloat16 ? "products in bf16, " : "") + Machine.describe();
+    return (isBfloat16 ? "products in bf16, " : "fp32, ") + Machine.describe();
   }
 
   @Override

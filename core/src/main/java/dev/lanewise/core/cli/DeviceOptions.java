@@ -28,9 +28,19 @@ final class DeviceOptions {
   @Option(names = "--threads", paramLabel = "N", description = "Threads. Default: all cores.")
   private Integer threads;
 
-  /** Opens the device; warnings are for people. */
+  /** Opens the device for a model of any origin; warnings are for people. */
   Backend open() {
-    TrainConfig.Builder run = TrainConfig.builder();
+    return open(Precision.AUTO);
+  }
+
+  /**
+   * Opens the device for a trained model; warnings are for people.
+   *
+   * @param usual what its training was asked to compute in, which is kept unless the command says
+   *     otherwise
+   */
+  Backend open(String usual) {
+    TrainConfig.Builder run = TrainConfig.builder().precision(usual);
     change(run);
     return open(run.build());
   }
@@ -38,7 +48,7 @@ final class DeviceOptions {
   /** Opens the device that a run asks for; warnings are for people. */
   Backend open(TrainConfig run) {
     Integer count = run.threads() == 0 ? null : run.threads();
-    return Devices.open(run.device(), Precision.of(run.precision()), count);
+    return Devices.open(run.device(), Precision.of(run.precision()), precision != null, count);
   }
 
   /** Lets a run ask for what is asked for here. */

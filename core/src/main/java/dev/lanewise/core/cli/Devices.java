@@ -19,14 +19,16 @@ final class Devices {
    * Opens a device.
    *
    * @param precision what to compute in; null for what suits the device
+   * @param isAsked whether the precision must be had, and is not just what was used before
+   * @param threads how many; null for all cores
    */
-  static Backend open(String name, Precision precision, Integer threads) {
+  static Backend open(String name, Precision precision, boolean isAsked, Integer threads) {
     if (threads != null) {
       setThreads(threads);
     }
     return switch (name) {
-      case "auto" -> automatic(precision);
-      case "cpu" -> cpu(precision);
+      case "auto" -> automatic(precision, isAsked);
+      case "cpu" -> cpu(precision, isAsked);
       case "cuda" -> gpu(precision);
       default ->
           throw new UsageException(
@@ -58,9 +60,9 @@ final class Devices {
   }
 
   /** A GPU that agrees with the CPU, else the CPU, with a line about a GPU that is passed over. */
-  private static Backend automatic(Precision precision) {
+  private static Backend automatic(Precision precision, boolean isAsked) {
     if (!CudaProbe.driverAnswers()) {
-      return cpu(precision);
+      return cpu(precision, isAsked);
     }
     CudaBackend gpu = null;
     String fault;
@@ -81,17 +83,20 @@ final class Devices {
       }
     }
     System.err.println("Computing on the CPU, since the GPU cannot be used: " + fault);
-    return cpu(precision);
+    return cpu(precision, isAsked);
   }
 
   private static CudaBackend gpu(Precision precision) {
     return CudaBackend.open(precision == null ? Precision.BF16 : precision);
   }
 
-  private static CpuBackend cpu(Precision precision) {
-    if (precision == Precision.TF32) {
+  private static CpuBackend cpu(Precision precision, boolean isAsked) {
+    if (precision == Precision.TF32 && isAsked) {
       throw new UsageException("A CPU has no tf32; choose --precision bf16 or fp32.");
     }
-    return new CpuBackend(precision == null ? Precision.FP32 : precision);
+    if (precision == Precision.TF32) {
+      System.err.println("The CPU computes in fp32, since it has no tf32.");
+    }
+    return new CpuBackend(precision == Precision.BF16 ? precision : Precision.FP32);
   }
 }

@@ -173,7 +173,7 @@ final class EvalCommand implements Subcommand {
     }
     // A window of so many tokens predicts one fewer, unless the next one begins where it ends.
     Windows windows = new Windows(rows, step < length ? length - 1 : length, step);
-    try (Backend backend = device.open();
+    try (Backend backend = device.open(trained.precision());
         Tape tape = new Tape(backend, true)) {
       out.printf(
           Locale.ROOT, "Model       %s, context %d, stride %d%n", trained.name(), length, step);

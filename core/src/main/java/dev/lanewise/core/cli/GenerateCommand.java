@@ -156,7 +156,7 @@ final class GenerateCommand implements Subcommand {
           ids.length,
           window);
     }
-    try (Backend backend = device.open();
+    try (Backend backend = device.open(trained.precision());
         Tape tape = new Tape(backend, true)) {
       err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
       err.flush();
@@ -181,7 +181,7 @@ final class GenerateCommand implements Subcommand {
 
   private int converse(
       TrainedModel trained, int window, Tokenizer tokenizer, TextGenerator.Sampling sampling) {
-    try (Backend backend = device.open();
+    try (Backend backend = device.open(trained.precision());
         Tape tape = new Tape(backend, true)) {
       err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
       TextGenerator generator = new TextGenerator(trained.load(tape), window, tokenizer);

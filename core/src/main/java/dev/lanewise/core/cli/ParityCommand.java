@@ -61,7 +61,7 @@ final class ParityCommand implements Subcommand {
     PrintWriter out = spec.commandLine().getOut();
     List<Parity.Row> rows;
     String[] tutorial = {""};
-    try (Backend backend = Devices.open(device, Precision.FP32, threads)) {
+    try (Backend backend = Devices.open(device, Precision.FP32, false, threads)) {
       rows =
           Parity.run(
               backend,

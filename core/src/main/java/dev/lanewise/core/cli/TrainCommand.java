@@ -1,6 +1,7 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.Tokenizer;
@@ -14,6 +15,7 @@ import dev.lanewise.core.train.TrainConfig;
 import dev.lanewise.core.train.TrainListener;
 import dev.lanewise.core.train.TrainingRun;
 import dev.lanewise.core.train.Validation;
+import dev.lanewise.simd.Machine;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
@@ -252,6 +254,11 @@ final class TrainCommand implements Subcommand {
       run.writeEvents();
     }
     console.printf(Locale.ROOT, "Device      %s%n", backend.description());
+    if (backend.name().equals("cpu")
+        && config.precision().equals(Precision.AUTO)
+        && Machine.bfloat16Operations(1) > 0) {
+      console.println("            --precision bf16 trains faster on this processor");
+    }
     console.printf(
         Locale.ROOT,
         "Data        %s, %,d tokens to train on, %,d to validate on (%s, vocabulary %,d)%n",

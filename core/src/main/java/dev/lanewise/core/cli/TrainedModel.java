@@ -17,6 +17,7 @@ import java.util.function.Consumer;
  * @param config its sizes, without dropout
  * @param context tokens that it was trained to look back at, at most the context length
  * @param batch sequences of a forward pass in its training
+ * @param precision what its training was asked to compute in
  * @param tokenizer its tokenizer
  * @param parameters puts its parameters into a model of these sizes
  */
@@ -25,6 +26,7 @@ record TrainedModel(
     GptConfig config,
     int context,
     int batch,
+    String precision,
     Tokenizer tokenizer,
     Consumer<Gpt> parameters) {
 
@@ -49,6 +51,7 @@ record TrainedModel(
         model.config(),
         model.context(),
         model.batch().orElse(BATCH),
+        model.precision(),
         model.tokenizer(),
         model::copyTo);
   }

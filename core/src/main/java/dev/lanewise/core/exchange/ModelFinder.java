@@ -144,7 +144,8 @@ final class ModelFinder {
     }
     String name = String.format(Locale.ROOT, "%s, step %,d", run.path(), checkpoint.step());
     Pretrained.Training left =
-        new Pretrained.Training(training.context(), training.batch(), figures);
+        new Pretrained.Training(
+            training.context(), training.batch(), training.precision(), figures);
     LoraConfig lora = training.lora();
     if (lora == null) {
       return Pretrained.of(

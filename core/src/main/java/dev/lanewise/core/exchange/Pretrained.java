@@ -1,5 +1,6 @@
 package dev.lanewise.core.exchange;
 
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.Tokenizer;
@@ -45,9 +46,10 @@ public final class Pretrained {
    *
    * @param context tokens that the model was trained to look back at
    * @param batch sequences of a forward pass in its training
+   * @param precision what its training was asked to compute in, as in {@link Precision#of}
    * @param figures names and values for people: steps, tokens, losses
    */
-  record Training(int context, int batch, Map<String, String> figures) {}
+  record Training(int context, int batch, String precision, Map<String, String> figures) {}
 
   private final Path path;
   private final String kind;
@@ -215,6 +217,14 @@ public final class Pretrained {
   /** Sequences of a forward pass in its training; nothing if it was trained elsewhere. */
   public OptionalInt batch() {
     return training == null ? OptionalInt.empty() : OptionalInt.of(training.batch());
+  }
+
+  /**
+   * What its training was asked to compute in, as in {@link Precision#of}; {@link Precision#AUTO}
+   * if it was trained elsewhere.
+   */
+  public String precision() {
+    return training == null ? Precision.AUTO : training.precision();
   }
 
   /** Its tokenizer. */

@@ -43,7 +43,7 @@ class DevicesTest {
   }
 
   private static String opened(String device) {
-    try (Backend backend = Devices.open(device, Precision.BF16, null)) {
+    try (Backend backend = Devices.open(device, Precision.BF16, true, null)) {
       return backend.name();
     }
   }

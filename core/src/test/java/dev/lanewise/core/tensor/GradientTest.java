@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import dev.lanewise.core.backend.Activation;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.ReferenceBackend;
 import dev.lanewise.core.backend.Unary;
 import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.random.TorchGenerator;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -58,7 +60,7 @@ class GradientTest {
     }
     int[][] others = {small, shape(5), shape(3, 1), shape(1)};
     for (int[] other : others) {
-      String name = java.util.Arrays.toString(other);
+      String name = Arrays.toString(other);
       cases.add(new Case("add " + name, new int[][] {small, other}, x -> x[0].add(x[1])));
       cases.add(new Case("sub " + name, new int[][] {small, other}, x -> x[0].sub(x[1])));
       cases.add(new Case("mul " + name, new int[][] {small, other}, x -> x[0].mul(x[1])));
@@ -234,6 +236,32 @@ class GradientTest {
         // The difference's own error: third derivative times step², and float32 results.
         assertEquals(slope, ours.get(i)[j], 4e-3 * (1 + Math.abs(slope)), what);
       }
+    }
+  }
+
+  /** An operand is rounded to 8 bits, half a unit of the last off at most: 2^-9 of it, twice. */
+  @ParameterizedTest
+  @MethodSource("cases")
+  void inBfloat16ProductsAloneAreRounded(Case testCase) {
+    float[][] values = new float[testCase.shapes.length][];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = random(7 + i, testCase.shapes[i]);
+    }
+    try (CpuBackend exact = new CpuBackend();
+        CpuBackend rounded = new CpuBackend(Precision.BF16)) {
+      Map<Integer, float[]> expected = gradients(exact, testCase, values);
+      Map<Integer, float[]> actual = gradients(rounded, testCase, values);
+      boolean differs = false;
+      for (int i = 0; i < values.length; i++) {
+        float most = 0;
+        for (float value : expected.get(i)) {
+          most = Math.max(most, Math.abs(value));
+        }
+        assertArrayEquals(expected.get(i), actual.get(i), 0x1p-6f * most, testCase + " " + i);
+        differs |= !Arrays.equals(expected.get(i), actual.get(i));
+      }
+      boolean multiplies = testCase.name.matches(".*(matmul|linear|activation).*");
+      assertEquals(multiplies, differs, testCase.name);
     }
   }
 

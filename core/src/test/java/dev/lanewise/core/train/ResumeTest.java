@@ -2,8 +2,11 @@ package dev.lanewise.core.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.data.CharTokenizer;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
@@ -17,6 +20,7 @@ import java.nio.file.Path;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -44,12 +48,16 @@ class ResumeTest {
       int accumulate,
       boolean epochs,
       int recomputedBlocks,
-      int headRows) {
+      int headRows,
+      Precision precision) {
     TrainConfig config(long evalEvery) {
       return TinyRuns.config(STEPS, evalEvery, 4, epochs)
           .withBatch(3, accumulate)
           .withRecomputedBlocks(recomputedBlocks)
-          .withHeadRows(headRows);
+          .withHeadRows(headRows)
+          .toBuilder()
+          .precision(precision.toString())
+          .build();
     }
 
     GptConfig model(TinyRuns runs) {
@@ -73,13 +81,14 @@ class ResumeTest {
 
   static Stream<Kind> kinds() {
     return Stream.of(
-        new Kind("plain", 0, true, 1, false, 0, 0),
-        new Kind("dropout", 0.1, true, 1, false, 0, 0),
-        new Kind("dropout, passes", 0.2, true, 3, false, 0, 0),
-        new Kind("dropout, epochs", 0.2, true, 2, true, 0, 0),
-        new Kind("dropout, blocks computed again", 0.1, true, 1, false, 2, 0),
-        new Kind("dropout, few rows of the head", 0.1, true, 2, false, 1, 12),
-        new Kind("dropout, head of its own", 0.1, false, 1, true, 0, 0));
+        new Kind("plain", 0, true, 1, false, 0, 0, Precision.FP32),
+        new Kind("dropout", 0.1, true, 1, false, 0, 0, Precision.FP32),
+        new Kind("dropout, passes", 0.2, true, 3, false, 0, 0, Precision.FP32),
+        new Kind("dropout, epochs", 0.2, true, 2, true, 0, 0, Precision.FP32),
+        new Kind("dropout, blocks computed again", 0.1, true, 1, false, 2, 0, Precision.FP32),
+        new Kind("dropout, few rows of the head", 0.1, true, 2, false, 1, 12, Precision.FP32),
+        new Kind("dropout, head of its own", 0.1, false, 1, true, 0, 0, Precision.FP32),
+        new Kind("dropout, products in bfloat16", 0.1, true, 2, false, 1, 12, Precision.BF16));
   }
 
   @BeforeEach
@@ -101,6 +110,18 @@ class ResumeTest {
     for (String file : new String[] {"model.safetensors", "optimizer.safetensors"}) {
       assertArrayEquals(bytes(expected, file), bytes(actual, file), file);
     }
+  }
+
+  @Test
+  void bfloat16LearnsWhatFloatsLearnAndIsAnotherRun() throws IOException {
+    GptConfig model = runs.model(0);
+    TrainConfig config = TinyRuns.config(60, 0, 60, false);
+    TinyRuns.Heard floats = runs.train(folder.resolve("fp32"), model, config);
+    TrainConfig rounded = config.toBuilder().precision(Precision.BF16.toString()).build();
+    TinyRuns.Heard halves = runs.train(folder.resolve("bf16"), model, rounded);
+    assertEquals(floats.losses.getLast(), halves.losses.getLast(), 0.01 * floats.losses.getLast());
+    assertNotEquals(floats.losses, halves.losses);
+    assertTrue(floats.losses.getLast() < 0.8 * floats.losses.getFirst());
   }
 
   @ParameterizedTest
@@ -143,7 +164,7 @@ class ResumeTest {
     runs.train(path, kind.model(runs), config);
     RunFolder run = new RunFolder(path);
     Checkpoints.Checkpoint checkpoint = run.checkpoints().newest(warning -> {}).orElseThrow();
-    try (CpuBackend backend = new CpuBackend();
+    try (CpuBackend backend = TinyRuns.open(config);
         Tape tape = new Tape(backend)) {
       Gpt model = new Gpt(tape, run.describe().model().withDropout(0), null);
       checkpoint.restore(model);

@@ -1,6 +1,7 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.model.GptConfig;
 import java.io.IOException;
@@ -111,7 +112,7 @@ final class TinyRuns {
     Heard heard = new Heard();
     RunFolder run = new RunFolder(folder);
     try (Dataset data = data();
-        CpuBackend backend = new CpuBackend()) {
+        CpuBackend backend = open(config)) {
       RunFolder.Description description =
           new RunFolder.Description(model, config, source().toMap());
       List<TrainListener> listeners = new ArrayList<>(List.of(heard));
@@ -138,6 +139,11 @@ final class TinyRuns {
       }
     }
     return heard;
+  }
+
+  static CpuBackend open(TrainConfig config) {
+    Precision precision = Precision.of(config.precision());
+    return precision == null ? new CpuBackend() : new CpuBackend(precision);
   }
 
   Heard train(Path folder, GptConfig model, TrainConfig config) {
