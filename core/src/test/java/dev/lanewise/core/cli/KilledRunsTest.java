@@ -134,7 +134,7 @@ class KilledRunsTest {
 
   private static final String[][] KINDS = {
     {"--dropout", "0.1", "--batch", "2", "--accumulate", "3"},
-    {"--dropout", "0.2", "--batch", "3", "--epochs"},
+    {"--dropout", "0.2", "--batch", "3", "--epochs", "--precision", "bf16"},
     {"--dropout", "0.1", "--batch", "8", "--memory", "LESS"},
     {"--batch", "4", "--accumulate", "2", "--epochs", "--schedule", "linear"}
   };

@@ -2,6 +2,7 @@ package dev.lanewise.core.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
@@ -36,6 +37,8 @@ class UsingModelsTest {
   private static Path run;
   private static Path validation;
   private static String trained;
+  private static Path rounded;
+  private static String trainedRounded;
 
   private final StringWriter out = new StringWriter();
   private final StringWriter err = new StringWriter();
@@ -56,6 +59,12 @@ class UsingModelsTest {
     Files.writeString(
         model, "{\"contextLength\": 40, \"layers\": 1, \"heads\": 2, \"channels\": 16}");
     run = folder.resolve("run");
+    trained = train(file, model, run, "auto");
+    rounded = folder.resolve("rounded");
+    trainedRounded = train(file, model, rounded, "bf16");
+  }
+
+  private static String train(Path file, Path model, Path run, String precision) {
     ByteArrayOutputStream progress = new ByteArrayOutputStream();
     PrintStream before = System.out;
     System.setOut(new PrintStream(progress, true, StandardCharsets.UTF_8));
@@ -68,6 +77,7 @@ class UsingModelsTest {
               new PrintWriter(printed),
               "train",
               "--device=cpu",
+              "--precision=" + precision,
               "--data=" + file,
               "--tokenizer=chars",
               "--validation=0.25",
@@ -82,7 +92,7 @@ class UsingModelsTest {
     } finally {
       System.setOut(before);
     }
-    trained = progress.toString(StandardCharsets.UTF_8);
+    return progress.toString(StandardCharsets.UTF_8);
   }
 
   private int run(String... args) {
@@ -107,6 +117,17 @@ class UsingModelsTest {
     double bits = Double.parseDouble(loss) * tokens / Math.log(2) / bytes;
     assertEquals(
         bits, Double.parseDouble(find("(\\S+) bits per byte", out.toString())), 1e-4 * bits);
+  }
+
+  @Test
+  void aRunIsUsedInThePrecisionThatItWasTrainedIn() throws IOException {
+    String loss = find("Step 8: validation loss (\\S+),", trainedRounded);
+    assertNotEquals(-1, Files.mismatch(run.resolve("metrics.csv"), rounded.resolve("metrics.csv")));
+    assertEquals(0, run("eval", "--from=" + rounded, "--data=" + validation), err.toString());
+    assertEquals(loss, find("loss (\\S+),", out.toString()));
+    String[] asked = {"eval", "--from=" + rounded, "--data=" + validation, "--precision=tf32"};
+    assertNotEquals(0, run(asked));
+    assertTrue(err.toString().contains("A CPU has no tf32; choose"), err.toString());
   }
 
   /** The guide's windows, each through the model by itself, with the softmax in double. */
