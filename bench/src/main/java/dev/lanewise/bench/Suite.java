@@ -31,7 +31,8 @@ enum Suite {
           "nd4j",
           "vectorblas",
           "ejml",
-          "scalar"),
+          "scalar",
+          "pytorch"),
       "gemm m=1024 n=3072 k=768 layout=NT",
       "gemm m=1 n=50257 k=768 layout=NT"),
   KERNELS(

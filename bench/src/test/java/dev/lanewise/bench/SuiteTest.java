@@ -103,7 +103,7 @@ class SuiteTest {
   }
 
   @Test
-  void aQuickRunIsPlannedForAboutAMinuteAndAFullOneForLessThanHalfAnHour() {
+  void aQuickRunIsPlannedForAboutAMinuteAndAFullOneForLessThanFortyMinutes() {
     Rates one = rates(230, 36);
     MachineLimits limits = new MachineLimits(512, 2, one, rates(460, 40));
     double quick = 0;
@@ -121,7 +121,7 @@ class SuiteTest {
       }
     }
     assertTrue(quick > 30 && quick < 100, quick + " s");
-    assertTrue(full > 300 && full < 1700, full + " s");
+    assertTrue(full > 300 && full < 2100, full + " s");
   }
 
   private static Rates rates(double fma, double memory) {

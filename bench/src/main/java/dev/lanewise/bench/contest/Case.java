@@ -77,6 +77,11 @@ public record Case(String operation, Map<String, String> params) {
     return params.getOrDefault(key, otherwise);
   }
 
+  /** Whether matrices are multiplied in bfloat16: {@code precision=bf16}. */
+  public boolean isBfloat16() {
+    return word("precision", "fp32").equals("bf16");
+  }
+
   /**
    * The case with other parameters.
    *

@@ -223,7 +223,8 @@ public final class Contest implements AutoCloseable {
 
   /** The machine takes part too, with the least time that its limits allow at this moment. */
   private void addMachine(int threads) {
-    Turns turn = new Turns(new MachineLimit(workload.cost(), threads));
+    Turns turn =
+        new Turns(new MachineLimit(workload.cost(), workload.task().isBfloat16(), threads));
     turn.estimate = turn.contender.nanos(0, 1);
     turns.add(turn);
   }

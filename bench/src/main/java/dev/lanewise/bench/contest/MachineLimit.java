@@ -2,6 +2,7 @@ package dev.lanewise.bench.contest;
 
 import dev.lanewise.bench.contest.Workload.Cost;
 import dev.lanewise.core.machine.MachineProbe;
+import dev.lanewise.simd.Machine;
 import java.time.Duration;
 
 /**
@@ -21,8 +22,17 @@ final class MachineLimit implements Contender {
   private final MachineProbe.Loop loop;
   private final double amount;
 
-  MachineLimit(Cost cost, int threads) {
-    MachineProbe.Loop arithmetic = new MachineProbe.Loop(MachineProbe.Work.FMA, threads, MEGABYTES);
+  /**
+   * Prepares the loop that limits an operation.
+   *
+   * @param isBfloat16 whether its products are in bfloat16
+   */
+  MachineLimit(Cost cost, boolean isBfloat16, int threads) {
+    MachineProbe.Work products =
+        isBfloat16 && Machine.bfloat16Operations(1) > 0
+            ? MachineProbe.Work.BFLOAT16
+            : MachineProbe.Work.FMA;
+    MachineProbe.Loop arithmetic = new MachineProbe.Loop(products, threads, MEGABYTES);
     if (cost.bytes() == 0) {
       loop = arithmetic;
       amount = cost.flops();

@@ -146,7 +146,7 @@ public final class BlasServer implements PeerServer.Library {
 
   @Override
   public PeerServer.Job open(Case task, int threads) {
-    if (!task.operation().equals("gemm")) {
+    if (!task.operation().equals("gemm") || task.isBfloat16()) {
       return null;
     }
     handle("openblas_set_num_threads", FunctionDescriptor.ofVoid(JAVA_INT))

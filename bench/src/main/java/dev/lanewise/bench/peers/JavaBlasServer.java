@@ -43,6 +43,7 @@ public final class JavaBlasServer implements PeerServer.Library {
   public PeerServer.Job open(Case task, int threads) {
     boolean plain =
         task.operation().equals("gemm")
+            && !task.isBfloat16()
             && task.number("batch", 1) == 1
             && task.word("layout", "NN").equals("NN");
     // Beyond 2048 x 2048 x 2048 an operation takes them tens of seconds

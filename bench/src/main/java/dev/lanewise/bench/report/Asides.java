@@ -31,6 +31,8 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
     compared(
             results, Workloads.PLAIN, "What is fused or packed, beside the product alone:", "alone")
         .ifPresent(tables::add);
+    compared(results, Workloads.FLOATS, "In bfloat16, beside the same in float32:", "fp32")
+        .ifPresent(tables::add);
     compared(
             results,
             Workloads.ROUND_SIZE,

@@ -63,6 +63,10 @@ public final class Text {
         : number(rate.best()) + " (at times " + number(rate.median()) + ")";
   }
 
+  private static String precision(Case task) {
+    return task.isBfloat16() ? ", bf16" : "";
+  }
+
   /** A case as people write it: {@code gemm 1024×2304×768 NT}. */
   public static String task(Case task) {
     UnaryOperator<String> p = key -> task.params().get(key);
@@ -70,13 +74,14 @@ public final class Text {
     return switch (name) {
       case "gemm" ->
           String.format(
-              Locale.ROOT,
-              "gemm %s×%s×%s %s%s",
-              p.apply("m"),
-              p.apply("n"),
-              p.apply("k"),
-              task.word("layout", "NN"),
-              task.params().containsKey("batch") ? ", batch " + p.apply("batch") : "");
+                  Locale.ROOT,
+                  "gemm %s×%s×%s %s%s",
+                  p.apply("m"),
+                  p.apply("n"),
+                  p.apply("k"),
+                  task.word("layout", "NN"),
+                  task.params().containsKey("batch") ? ", batch " + p.apply("batch") : "")
+              + precision(task);
       case "linear" ->
           String.format(
               Locale.ROOT,
@@ -105,11 +110,12 @@ public final class Text {
               p.apply("vocabulary"));
       case "train" ->
           String.format(
-              Locale.ROOT,
-              "train %s, %s × %s tokens",
-              model(task),
-              p.apply("batch"),
-              p.apply("tokens"));
+                  Locale.ROOT,
+                  "train %s, %s × %s tokens",
+                  model(task),
+                  p.apply("batch"),
+                  p.apply("tokens"))
+              + precision(task);
       case "generate" ->
           p.apply("new").equals("1")
               ? String.format(Locale.ROOT, "prompt %s, %s tokens", model(task), p.apply("tokens"))
@@ -301,6 +307,9 @@ public final class Text {
     result
         .beside(Workloads.PLAIN)
         .ifPresent(plain -> line.append("; product alone " + times(plain.ratio())));
+    result
+        .beside(Workloads.FLOATS)
+        .ifPresent(floats -> line.append("; fp32 " + times(floats.ratio())));
     result
         .beside(Workloads.ROUND_SIZE)
         .ifPresent(round -> line.append("; round size " + times(round.ratio())));

@@ -10,7 +10,7 @@ import org.openjdk.jmh.annotations.Param;
 /**
  * Matrix products of GPT-2 124M, forward (NT), gradient of the input (NN) and of the weights (TN)
  * at 1024 and 256 tokens; attention's batches of small products; one and four rows against the
- * vocabulary, as in generating; squares; and sizes that are prime.
+ * vocabulary, as in generating; squares; sizes that are prime; and many of these in bfloat16.
  */
 public class GemmBenchmark extends ContestBenchmark {
   /** The product. */
@@ -46,6 +46,15 @@ public class GemmBenchmark extends ContestBenchmark {
     "gemm m=1021 n=1031 k=1019 layout=NN",
     "gemm m=1021 n=3067 k=769 layout=NT",
     "gemm m=3067 n=769 k=1021 layout=TN",
+    "gemm m=2048 n=2048 k=2048 layout=NN precision=bf16",
+    "gemm m=1024 n=768 k=768 layout=NT precision=bf16",
+    "gemm m=1024 n=3072 k=768 layout=NT precision=bf16",
+    "gemm m=1024 n=768 k=3072 layout=NN precision=bf16",
+    "gemm m=3072 n=768 k=1024 layout=TN precision=bf16",
+    "gemm m=1024 n=50257 k=768 layout=NT precision=bf16",
+    "gemm m=50257 n=768 k=1024 layout=TN precision=bf16",
+    "gemm m=256 n=3072 k=768 layout=NT precision=bf16",
+    "gemm m=3067 n=769 k=1021 layout=TN precision=bf16",
   })
   public String task;
 

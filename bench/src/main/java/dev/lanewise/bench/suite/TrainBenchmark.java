@@ -8,7 +8,7 @@ import dev.lanewise.bench.contest.Workload;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
-/** Training steps: forward, backward, clipping and AdamW, at 32 bits. */
+/** Training steps: forward, backward, clipping and AdamW, at 32 bits and in mixed precision. */
 public class TrainBenchmark extends ContestBenchmark {
   /** The model and its batch: nanoGPT's two of characters, and GPT-2 124M at three lengths. */
   @Param({
@@ -17,6 +17,11 @@ public class TrainBenchmark extends ContestBenchmark {
     "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64",
     "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=256",
     "train layers=12 heads=12 width=768 vocabulary=50257 batch=1 tokens=1024",
+    "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64 precision=bf16",
+    "train layers=6 heads=6 width=384 vocabulary=65 batch=8 tokens=256 precision=bf16",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64 precision=bf16",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=256 precision=bf16",
+    "train layers=12 heads=12 width=768 vocabulary=50257 batch=1 tokens=1024 precision=bf16",
   })
   public String task;
 

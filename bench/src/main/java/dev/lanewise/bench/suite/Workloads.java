@@ -23,11 +23,14 @@ public final class Workloads {
   /** The product alone, with weights as they are. */
   public static final String PLAIN = "plain";
 
+  /** The same in float32. */
+  public static final String FLOATS = "fp32";
+
   /** The same with the nearest sizes that are multiples of 64. */
   public static final String ROUND_SIZE = "round-size";
 
   /** Names of all that may stand beside a case. */
-  public static final Set<String> BESIDES = Set.of(ONE_THREAD, PLAIN, ROUND_SIZE);
+  public static final Set<String> BESIDES = Set.of(ONE_THREAD, PLAIN, FLOATS, ROUND_SIZE);
 
   private static final int ROUND = 64;
 
@@ -85,13 +88,13 @@ public final class Workloads {
    * @return where a step's time goes
    */
   public static Breakdown breakdown(Case task, long patience) {
-    return Breakdown.of(new CpuBackend(), backend -> new ModelWorkload(task, backend), patience);
+    return Breakdown.of(device(task), backend -> new ModelWorkload(task, backend), patience);
   }
 
   /**
    * What Lanewise performs by turns with a case, so that a ratio tells what the case costs beside
    * it: the case itself with one thread, the product alone beside one with an epilogue or with
-   * packed weights, the nearest round size beside an odd one.
+   * packed weights, float32 beside bfloat16, the nearest round size beside an odd one.
    *
    * @param task the case
    * @param threads threads of the case
@@ -111,6 +114,10 @@ public final class Workloads {
         besides.add(new Contest.Beside(PLAIN, plain, threads, () -> open(plain)));
       }
     }
+    if (task.isBfloat16()) {
+      Case floats = task.without("precision");
+      besides.add(new Contest.Beside(FLOATS, floats, threads, () -> open(floats)));
+    }
     if (task.operation().equals("gemm") && task.number("m") > ROUND && task.number("m") % 2 == 1) {
       Map<String, String> sizes = new LinkedHashMap<>();
       for (String key : List.of("m", "n", "k")) {
@@ -129,7 +136,9 @@ public final class Workloads {
   }
 
   private static Backend device(Case task) {
-    return isOnGpu(task) ? CudaBackend.open(Precision.BF16) : new CpuBackend();
+    return isOnGpu(task)
+        ? CudaBackend.open(Precision.BF16)
+        : new CpuBackend(task.isBfloat16() ? Precision.BF16 : Precision.FP32);
   }
 
   private static <T> T found(T thing, Case task) {

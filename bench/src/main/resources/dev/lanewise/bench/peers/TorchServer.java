@@ -108,7 +108,7 @@ public final class TorchServer implements PeerServer.Library {
   }
 
   private static Supplier<Tensor> job(Case c) {
-    if (!c.word("device", "cpu").equals("cpu")) {
+    if (!c.word("device", "cpu").equals("cpu") || c.word("precision", "fp32").equals("bf16")) {
       return null;
     }
     return switch (c.operation()) {

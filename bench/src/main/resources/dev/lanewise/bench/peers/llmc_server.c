@@ -103,7 +103,7 @@ static void converse(FILE *in, FILE *out) {
     long before, count;
     if (strncmp(line, "case ", 5) == 0) {
       close_case();
-      if (strncmp(line, "case train ", 11) == 0 && !strstr(line, "device=")) {
+      if (strncmp(line, "case train ", 11) == 0 && !strstr(line, "device=") && !strstr(line, "precision=")) {
         omp_set_num_threads(parameter(line, " threads="));
         open_case(line);
         fprintf(out, "ok\n");
