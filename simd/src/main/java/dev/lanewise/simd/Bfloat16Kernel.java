@@ -88,7 +88,27 @@ final class Bfloat16Kernel {
       boolean isPlain,
       MemorySegment temp) {
     if (usesMachineCode) {
-      MachineCode.tiles(1, cols / LANES, a, aAt, aRow, b, bAt, depth, c, cAt, cStride, alpha, beta);
+      MachineCode.tiles(
+          true,
+          1,
+          1,
+          cols / LANES,
+          a,
+          aAt,
+          aRow,
+          b,
+          bAt,
+          depth,
+          c,
+          cAt,
+          cStride,
+          alpha,
+          beta,
+          null,
+          0,
+          null,
+          0,
+          0);
       return;
     }
     long row = 4L * cols;
@@ -103,28 +123,6 @@ final class Bfloat16Kernel {
       Packing.scale(temp, 0, (long) ROWS * cols, alpha);
     }
     Packing.merge(temp, 0, row, c, cAt, cStride, ROWS, cols, beta);
-  }
-
-  /**
-   * Computes whole tiles of {@link MicroKernel#COLS} columns beside each other, whose panels follow
-   * each other, by machine code. One call for many holds the memory once: that of an arena that
-   * threads share is counted for each, which takes a tenth of the time of single tiles and more.
-   */
-  static void multiplyRow(
-      int tiles,
-      MemorySegment a,
-      long aAt,
-      long aRow,
-      MemorySegment b,
-      long bAt,
-      int depth,
-      MemorySegment c,
-      long cAt,
-      long cStride,
-      float alpha,
-      float beta) {
-    int vectors = MicroKernel.COLS / LANES;
-    MachineCode.tiles(tiles, vectors, a, aAt, aRow, b, bAt, depth, c, cAt, cStride, alpha, beta);
   }
 
   /** Whether two operands multiply as other floats do, by what {@link #smallest} said of them. */

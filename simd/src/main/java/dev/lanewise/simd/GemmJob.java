@@ -1,5 +1,6 @@
 package dev.lanewise.simd;
 
+import dev.lanewise.simd.machinecode.MachineCode;
 import java.lang.foreign.MemorySegment;
 
 /**
@@ -43,6 +44,9 @@ final class GemmJob implements Workers.Task {
 
   /** Rows of a transposed product that are turned at a time: whole tiles and whole vectors. */
   private static final int STRIP = 8 * ROWS;
+
+  /** Rows of tiles that a call of machine code computes at most: some ten microseconds. */
+  private static final int MOST_BELOW = 4;
 
   private enum Phase {
     OWN_COLUMNS,
@@ -210,7 +214,7 @@ final class GemmJob implements Workers.Task {
             && blocks == 1
             && beta == 0
             && !isTurned
-            && !isPaired;
+            && (!isPaired || usesMachineCode() && alpha == 1);
     boolean scalesA = packed != null && alpha != 1 && !isPaired;
     boolean needsRows = aTransposed || !readsRowsOfA();
     boolean byColumns =
@@ -474,17 +478,27 @@ final class GemmJob implements Workers.Task {
     boolean isPadded = packsA || hasSharedRows;
     boolean isPlain =
         isPaired && isPlain(rows, rowAt, aRow, to - from, panels, panelAt, first, end, depth);
-    for (int i = from; i < to; i += ROWS) {
+    int tiles = (end - first) / COLS;
+    boolean takesTiles = usesMachineCode() && tiles > 0 && !isApart;
+    boolean takesAllCols = tiles * COLS == end - first;
+    int height;
+    for (int i = from; i < to; i += height) {
       // The last tile is moved up to end with the last row.
       int start = isPadded ? i : Math.min(i, m - ROWS);
       int line = (i - from) % STRIP;
       long tileAt = rowAt + (start - from) * aRow;
       long at = panelAt;
       int col = first;
-      int tiles = (end - first) / COLS;
-      if (isPaired && Bfloat16Kernel.usesMachineCode() && to - i >= ROWS && tiles > 0) {
-        pairedRow(
+      height = ROWS;
+      if (takesTiles && to - i >= ROWS) {
+        int below = takesAllCols ? Math.min(MOST_BELOW, (to - i) / ROWS) : 1;
+        if (isTurned) {
+          below = Math.min(below, (STRIP - line) / ROWS);
+        }
+        height = below * ROWS;
+        tiles(
             tiles,
+            below,
             rows,
             tileAt,
             aRow,
@@ -537,8 +551,8 @@ final class GemmJob implements Workers.Task {
         at += isApart ? 4L * width : 4L * width * depth;
       }
       if (!isTurned) {
-        finish(kb, i, Math.min(ROWS, to - i), first, end - first, mine);
-      } else if (line + ROWS == STRIP || i + ROWS >= to) {
+        finish(kb, i, Math.min(height, to - i), first, end - first, mine);
+      } else if (line + height == STRIP || i + height >= to) {
         int top = i - line;
         turn(kb, top, Math.min(STRIP, to - top), first, end - first, mine, stripAt);
       }
@@ -572,9 +586,19 @@ final class GemmJob implements Workers.Task {
     return Bfloat16Kernel.isPlain(ofRows, ofPanels);
   }
 
-  /** Whole tiles beside each other, in C or, if the product is turned, in a strip. */
-  private void pairedRow(
+  /** Whether tiles run as machine code. */
+  private boolean usesMachineCode() {
+    return isPaired ? Bfloat16Kernel.usesMachineCode() : MicroKernel.usesMachineCode();
+  }
+
+  /**
+   * Whole tiles beside and below each other by machine code, in C or, if the product is turned, in
+   * a strip. One call for many holds the memory once: that of an arena that threads share is
+   * counted for each, which takes a tenth of the time of single tiles and more.
+   */
+  private void tiles(
       int tiles,
+      int below,
       MemorySegment rows,
       long rowAt,
       long aRow,
@@ -586,15 +610,28 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine,
       long stripAt,
       long stripStride) {
-    int depth = depth(kb);
-    if (isTurned) {
-      Bfloat16Kernel.multiplyRow(
-          tiles, rows, rowAt, aRow, panels, panelAt, depth, mine, stripAt, stripStride, alpha, 0);
-    } else {
-      long at = cAt + i * cStride + 4L * col;
-      Bfloat16Kernel.multiplyRow(
-          tiles, rows, rowAt, aRow, panels, panelAt, depth, c, at, cStride, alpha, beta(kb));
-    }
+    Matrix residual = addsInTiles ? epilogue.residual : null;
+    MachineCode.tiles(
+        isPaired,
+        tiles,
+        below,
+        COLS / Machine.LANES,
+        rows,
+        rowAt,
+        aRow,
+        panels,
+        panelAt,
+        depth(kb),
+        isTurned ? mine : c,
+        isTurned ? stripAt : cAt + i * cStride + 4L * col,
+        isTurned ? stripStride : cStride,
+        isPaired ? alpha : 1,
+        isTurned ? 0 : beta(kb),
+        addsInTiles ? epilogue.bias : null,
+        addsInTiles ? EpilogueKernel.biasAt(epilogue, col) : 0,
+        EpilogueKernel.segment(residual),
+        EpilogueKernel.at(residual, i, col),
+        EpilogueKernel.stride(residual));
   }
 
   private void pairedTile(
@@ -626,6 +663,9 @@ final class GemmJob implements Workers.Task {
           width, rows, rowAt, aRow, panels, panelAt, depth, temp, 0, rowBytes, alpha, 0, isPlain,
           temp);
       Packing.merge(temp, above * rowBytes, rowBytes, c, at, cStride, height, cols, times);
+    }
+    if (addsInTiles) {
+      EpilogueKernel.apply(epilogue, c, cAt, cStride, i, height, col, cols, temp);
     }
   }
 

@@ -89,7 +89,7 @@ public final class Machine {
         "vectors of %d bits (%s), %s, %d threads, %s %s, Java %s",
         vectorBits(),
         forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
-        bfloat16(),
+        products(),
         Workers.threads(),
         System.getProperty("os.name"),
         System.getProperty("os.arch"),
@@ -97,13 +97,13 @@ public final class Machine {
   }
 
   /**
-   * How products of bfloat16 are computed, and if it is not by machine code, why.
+   * How matrices are multiplied, and if it is not by machine code, why.
    *
    * @return some words for a log or a report
    */
-  public static String bfloat16() {
-    return MachineCode.hasBfloat16() && vectorBits() != 512
-        ? "bfloat16 products by the Vector API: machine code is for vectors of 512 bits"
+  public static String products() {
+    return MachineCode.hasFloats() && vectorBits() != 512
+        ? "products by the Vector API: machine code is for vectors of 512 bits"
         : MachineCode.describe();
   }
 

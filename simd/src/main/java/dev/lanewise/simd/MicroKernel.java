@@ -1,5 +1,6 @@
 package dev.lanewise.simd;
 
+import dev.lanewise.simd.machinecode.MachineCode;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -18,6 +19,9 @@ import jdk.incubator.vector.VectorSpecies;
  * 16. NEON has 32 registers of 128 bits and so gets six by four too: with ten loads for 24
  * multiplications, cores with two load ports for two multipliers, or three for four, are held up by
  * their multipliers and not by their loads.
+ *
+ * <p>On processors with AVX-512 the same tiles run as machine code, with the same bits: it needs no
+ * compiler, so the first product is as fast as the last, and whole rows of tiles go in one call.
  *
  * <p>Elements of A are read two rows before they are needed, and C's old values are an argument of
  * a multiplication, never what it is called on: in some runs the compiler would else leave calls in
@@ -58,9 +62,25 @@ final class MicroKernel {
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
+  private static final boolean HAS_MACHINE_CODE =
+      Machine.vectorBits() == 512 && MachineCode.hasFloats();
+
   private static volatile boolean isPrepared;
 
+  /** Not final, so that tests can compare the two ways. */
+  private static boolean usesMachineCode = HAS_MACHINE_CODE;
+
   private MicroKernel() {}
+
+  /** Whether tiles run as machine code. */
+  static boolean usesMachineCode() {
+    return usesMachineCode;
+  }
+
+  /** Chooses the way, for tests; without machine code there is no choice. */
+  static void useMachineCode(boolean wanted) {
+    usesMachineCode = wanted && HAS_MACHINE_CODE;
+  }
 
   /**
    * Has the kernels compiled, in about a second, before a product so large that it would else be
@@ -68,7 +88,7 @@ final class MicroKernel {
    * middle on, where less is known: that takes four times as long, and the code is used once.
    */
   static void prepare() {
-    if (!isPrepared) {
+    if (!isPrepared && !usesMachineCode) {
       prepareNow();
     }
   }
@@ -121,7 +141,29 @@ final class MicroKernel {
       long cAt,
       long cStride,
       float beta) {
-    if (cols == FEW_COLS) {
+    if (usesMachineCode) {
+      MachineCode.tiles(
+          false,
+          1,
+          1,
+          cols / Machine.LANES,
+          a,
+          aAt,
+          aRow,
+          b,
+          bAt,
+          depth,
+          c,
+          cAt,
+          cStride,
+          1,
+          beta,
+          null,
+          0,
+          null,
+          0,
+          0);
+    } else if (cols == FEW_COLS) {
       if (beta == 0) {
         tile2(a, aAt, aRow, b, bAt, depth, c, cAt, cStride);
       } else {
@@ -158,7 +200,29 @@ final class MicroKernel {
       MemorySegment residual,
       long residualAt,
       long residualStride) {
-    if (residual == null) {
+    if (usesMachineCode) {
+      MachineCode.tiles(
+          false,
+          1,
+          1,
+          COLS / Machine.LANES,
+          a,
+          aAt,
+          aRow,
+          b,
+          bAt,
+          depth,
+          c,
+          cAt,
+          cStride,
+          1,
+          0,
+          bias,
+          biasAt,
+          residual,
+          residualAt,
+          residualStride);
+    } else if (residual == null) {
       tile4Bias(a, aAt, aRow, b, bAt, depth, c, cAt, cStride, bias, biasAt);
     } else {
       tile4Residual(

@@ -10,6 +10,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -26,6 +27,7 @@ class GemmTest {
 
   @AfterEach
   void restoreThreads() {
+    MicroKernel.useMachineCode(true);
     Workers.setThreads(threadsBefore);
   }
 
@@ -307,8 +309,12 @@ class GemmTest {
             MemorySegment bias = GuardedMemory.endingAtGuard(arena, 4L * s[1]);
             Matrix p = guarded(arena, random, s[0], s[1], false, atEnd);
             Matrix r = guarded(arena, random, s[0], s[1], false, atEnd);
-            Gemm.multiply(a, b, c);
-            assertClose(product(a, b), c, s[2], Arrays.toString(s));
+            for (boolean machineCode : new boolean[] {false, true}) {
+              MicroKernel.useMachineCode(machineCode);
+              Gemm.multiply(a, b, c);
+              assertClose(product(a, b), c, s[2], Arrays.toString(s));
+              Gemm.multiply(a, b, c, new Epilogue().bias(bias, 0).residual(r));
+            }
             Gemm.multiply(
                 1,
                 a,
@@ -336,6 +342,67 @@ class GemmTest {
             : GuardedMemory.startingAtGuard(arena, bytes);
     fill(random, s);
     return new Matrix(s, 0, rows, cols, isTransposed ? rows : cols, isTransposed);
+  }
+
+  /** Of all ways through a product: by columns, by rows, turned, packed, in blocks, with rests. */
+  @ParameterizedTest
+  @CsvSource({
+    "6,64,1",
+    "1,64,30",
+    "5,200,7",
+    "12,128,64",
+    "29,129,77",
+    "30,96,40",
+    "96,192,50",
+    "131,257,33",
+    "256,2304,48",
+    "400,130,20",
+    "61,320,1100",
+    "20,700,512",
+    "48,640,2100"
+  })
+  void machineCodeGivesTheSameBits(int m, int n, int k) {
+    assumeTrue(MicroKernel.usesMachineCode());
+    Random random = new Random(m * 31L + n * 7L + k);
+    MemorySegment bias = GLOBAL.allocate(4L * n + 4);
+    fill(random, bias);
+    for (int t = 0; t < 4; t++) {
+      Matrix a = random(random, m, k, t, (t & 1) != 0);
+      Matrix b = random(random, k, n, 2, (t & 2) != 0);
+      Matrix residual = random(random, m, n, 3, false);
+      Matrix c = random(random, m, n, 1, false);
+      set(a, m / 2, k / 2, Float.MIN_VALUE);
+      set(b, k / 3, n / 2, Float.MIN_NORMAL / 2);
+      float[] before = floats(c);
+      PackedMatrix packed = PackedMatrix.of(GLOBAL, b);
+      List<Runnable> calls =
+          List.of(
+              () -> Gemm.multiply(a, b, c),
+              () -> Gemm.multiply(0.3f, a, b, -1.5f, c, null),
+              () -> Gemm.multiply(a, b, c, new Epilogue().bias(bias, 1)),
+              () -> Gemm.multiply(a, b, c, new Epilogue().bias(bias, 1).residual(residual)),
+              () ->
+                  Gemm.multiply(
+                      a,
+                      b,
+                      c,
+                      new Epilogue().bias(bias, 1).activation(Epilogue.Activation.GELU_ERF)),
+              () -> Gemm.multiply(1, a, packed, 1, c, null),
+              () -> Gemm.multiply(1, a, packed, 0, c, new Epilogue().bias(bias, 1)));
+      for (int call = 0; call < calls.size(); call++) {
+        float[][] results = new float[2][];
+        for (int way = 0; way < 2; way++) {
+          MicroKernel.useMachineCode(way == 1);
+          Workers.setThreads(1 + 2 * way);
+          for (int i = 0; i < before.length; i++) {
+            set(c, i / n, i % n, before[i]);
+          }
+          calls.get(call).run();
+          results[way] = floats(c);
+        }
+        assertArrayEquals(results[0], results[1], "transposes " + t + ", call " + call);
+      }
+    }
   }
 
   @Test

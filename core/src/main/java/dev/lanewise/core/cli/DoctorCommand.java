@@ -49,7 +49,7 @@ final class DoctorCommand implements Subcommand {
         "Threads",
         Workers.threads() + " on " + Runtime.getRuntime().availableProcessors() + " cores");
     line("Vectors", vectors());
-    line("", Machine.bfloat16());
+    line("", Machine.products());
     line("Memory", memory());
     line("Huge pages", hugePages());
     gpu();

@@ -20,6 +20,10 @@ final class Assembler {
   static final int R9 = 9;
   static final int R10 = 10;
   static final int R11 = 11;
+  static final int R12 = 12;
+  static final int R13 = 13;
+  static final int R14 = 14;
+  static final int R15 = 15;
 
   /** When a jump is taken; the code is the second byte of its long form. */
   enum Condition {
@@ -102,6 +106,10 @@ final class Assembler {
     }
   }
 
+  void subtract(int from, int number) {
+    registers(0x29, number, from);
+  }
+
   void move(int to, int from) {
     registers(0x89, from, to);
   }
@@ -144,14 +152,19 @@ final class Assembler {
     memory(from, to, 1);
   }
 
-  /** Saves one of the registers up to RDI. */
   void push(int register) {
-    emit(0x50 | register);
+    stack(0x50, register);
   }
 
-  /** Restores one of the registers up to RDI. */
   void pop(int register) {
-    emit(0x58 | register);
+    stack(0x58, register);
+  }
+
+  private void stack(int opcode, int register) {
+    if (register >= R8) {
+      emit(0x41);
+    }
+    emit(opcode | register & 7);
   }
 
   void cpuid() {
@@ -175,6 +188,13 @@ final class Assembler {
   /** Jumps to a place that is not known yet, and returns what {@link #land} is to be told. */
   int jump(Condition when) {
     emit(0x0f, when.code);
+    emit32(0);
+    return size;
+  }
+
+  /** As {@link #jump(Condition)}, always. */
+  int jump() {
+    emit(0xe9);
     emit32(0);
     return size;
   }
@@ -221,6 +241,15 @@ final class Assembler {
 
   void vaddps(int to, int a, int b) {
     evex(MAP_0F, NONE, 0x58, to, a, b);
+  }
+
+  void vaddps(int to, int a, Address b) {
+    evex(MAP_0F, NONE, 0x58, to, a, b, VECTOR_BYTES);
+  }
+
+  /** {@code sum += a * b}. */
+  void vfmadd231ps(int sum, int a, int b) {
+    evex(MAP_0F38, PREFIX_66, 0xb8, sum, a, b);
   }
 
   /** {@code sum += a * b}. */

@@ -4,7 +4,6 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
-import dev.lanewise.simd.machinecode.Bfloat16Tile.End;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.lang.foreign.FunctionDescriptor;
@@ -18,8 +17,9 @@ import java.lang.invoke.MethodHandle;
  *
  * <p>The system property {@code lanewise.simd.machineCode}, {@code on} (the default) or {@code
  * off}, says whether machine code may be made at all. It also needs native access for this module,
- * Linux on x86-64, a system that lets memory become executable, and a processor with AVX512_BF16.
- * What is missing is told by {@link #describe} and logged at level DEBUG; nothing else happens.
+ * Linux on x86-64, a system that lets memory become executable, and a processor with AVX-512, for
+ * bfloat16 also AVX512_BF16. What is missing is told by {@link #describe} and logged at level
+ * DEBUG; nothing else happens.
  *
  * <p>A call takes some nanoseconds, and the JVM cannot stop the thread for a collection of garbage
  * within one: calls must be short. Addresses and distances are in bytes.
@@ -28,71 +28,73 @@ public final class MachineCode {
   private static final String PROPERTY = "lanewise.simd.machineCode";
   private static final Logger LOG = System.getLogger("dev.lanewise.simd");
 
-  private static final String MISSING;
-  private static final MethodHandle STORE_4;
-  private static final MethodHandle SCALE_4;
-  private static final MethodHandle ADD_4;
-  private static final MethodHandle STORE_2;
-  private static final MethodHandle SCALE_2;
-  private static final MethodHandle ADD_2;
+  private static final String MISSING_FLOATS;
+  private static final String MISSING_BFLOAT16;
+  private static final MethodHandle FLOATS_4;
+  private static final MethodHandle FLOATS_2;
+  private static final MethodHandle BFLOAT16_4;
+  private static final MethodHandle BFLOAT16_2;
   private static final MethodHandle CHAINS;
 
   static {
-    MethodHandle[] kernels = new MethodHandle[7];
-    String missing = missing();
-    if (missing == null) {
+    MethodHandle[] kernels = new MethodHandle[5];
+    Processor.Missing missing = missing();
+    if (missing.forFloats() == null) {
       try {
         kernels = kernels();
       } catch (UnsupportedOperationException e) {
-        missing = e.getMessage();
+        missing = new Processor.Missing(e.getMessage(), e.getMessage());
       }
     }
-    MISSING = missing;
-    STORE_4 = kernels[0];
-    SCALE_4 = kernels[1];
-    ADD_4 = kernels[2];
-    STORE_2 = kernels[3];
-    SCALE_2 = kernels[4];
-    ADD_2 = kernels[5];
-    CHAINS = kernels[6];
+    MISSING_FLOATS = missing.forFloats();
+    MISSING_BFLOAT16 = missing.forBfloat16();
+    FLOATS_4 = kernels[0];
+    FLOATS_2 = kernels[1];
+    BFLOAT16_4 = kernels[2];
+    BFLOAT16_2 = kernels[3];
+    CHAINS = kernels[4];
     LOG.log(Level.DEBUG, MachineCode::describe);
   }
 
   private MachineCode() {}
 
-  private static String missing() {
+  private static Processor.Missing missing() {
     String wanted = System.getProperty(PROPERTY, "on");
     if (!wanted.equals("on") && !wanted.equals("off")) {
       throw new IllegalArgumentException(PROPERTY + " is " + wanted + "; it may be on or off");
     }
     if (wanted.equals("off")) {
-      return "switched off by " + PROPERTY;
+      return neither("switched off by " + PROPERTY);
     }
     String system = System.getProperty("os.name");
     String processor = System.getProperty("os.arch");
     if (!system.equals("Linux") || !(processor.equals("amd64") || processor.equals("x86_64"))) {
-      return "only for Linux on x86-64";
+      return neither("only for Linux on x86-64");
     }
     if (!MachineCode.class.getModule().isNativeAccessEnabled()) {
-      return "no native access (--enable-native-access)";
+      return neither("no native access (--enable-native-access)");
     }
     try {
-      return Processor.missingForBfloat16();
+      return Processor.missing();
     } catch (UnsupportedOperationException e) {
-      return e.getMessage();
+      return neither(e.getMessage());
     }
+  }
+
+  private static Processor.Missing neither(String why) {
+    return new Processor.Missing(why, why);
   }
 
   @SuppressWarnings("restricted")
   private static MethodHandle[] kernels() {
     Assembler code = new Assembler();
-    int[] starts = new int[7];
+    int[] starts = new int[5];
     int kernel = 0;
-    for (int vectors : new int[] {4, 2}) {
-      for (End end : End.values()) {
+    for (boolean isBfloat16 : new boolean[] {false, true}) {
+      for (int vectors : new int[] {4, 2}) {
         code.align(64);
         starts[kernel++] = code.size();
-        Bfloat16Tile.write(code, vectors, end);
+        GemmTile.write(code, vectors, isBfloat16);
       }
     }
     code.align(64);
@@ -111,6 +113,13 @@ public final class MachineCode {
             JAVA_LONG,
             JAVA_LONG,
             JAVA_LONG,
+            JAVA_LONG,
+            JAVA_LONG,
+            ADDRESS,
+            JAVA_LONG,
+            ADDRESS,
+            JAVA_LONG,
+            JAVA_LONG,
             JAVA_FLOAT,
             JAVA_FLOAT);
     FunctionDescriptor chains = FunctionDescriptor.ofVoid(JAVA_LONG);
@@ -126,9 +135,14 @@ public final class MachineCode {
     return kernels;
   }
 
+  /** Whether there are kernels for floats, for vectors of 512 bits. */
+  public static boolean hasFloats() {
+    return MISSING_FLOATS == null;
+  }
+
   /** Whether there are kernels for bfloat16, for vectors of 512 bits. */
   public static boolean hasBfloat16() {
-    return MISSING == null;
+    return MISSING_BFLOAT16 == null;
   }
 
   /**
@@ -137,31 +151,45 @@ public final class MachineCode {
    * @return some words for a log or a report
    */
   public static String describe() {
-    return MISSING == null
-        ? "bfloat16 products by machine code (AVX512_BF16)"
-        : "bfloat16 products by the Vector API: " + MISSING;
+    if (MISSING_BFLOAT16 == null) {
+      return "products by machine code (AVX-512, AVX512_BF16)";
+    }
+    return MISSING_FLOATS == null
+        ? "float32 products by machine code (AVX-512), bfloat16 products by the Vector API: "
+            + MISSING_BFLOAT16
+        : "products by the Vector API: " + MISSING_FLOATS;
   }
 
   /**
-   * Tiles of six rows beside each other, {@code C = alpha A B + beta C}, of pairs of bfloat16, if
+   * Tiles of six rows beside and below each other, {@code C = alpha A B + beta C} or {@code C =
+   * alpha A B + bias + residual}, of floats or of pairs of bfloat16, if {@link #hasFloats} or
    * {@link #hasBfloat16}. With {@code beta} 0, C is not read.
    *
    * <p>Memory is held for the call: an arena that another thread closes meanwhile refuses to.
    *
-   * @param tiles how many, at least 1, whose panels of B follow each other
+   * @param isBfloat16 whether elements are pairs of bfloat16
+   * @param tiles how many beside each other, at least 1, whose panels of B follow each other
+   * @param rows how many below each other, at least 1, whose rows of A and C follow each other
    * @param vectors of 16 columns in a tile, 2 or 4
    * @param a memory of A
    * @param aAt where A's first row lies
-   * @param aRow distance of A's rows, of {@code depth} pairs each
+   * @param aRow distance of A's rows, of {@code depth} elements each
    * @param b memory of B
-   * @param bAt where B's first panel lies, {@code depth} groups of pairs
-   * @param depth pairs
+   * @param bAt where B's first panel lies, {@code depth} groups of elements
+   * @param depth elements
    * @param c memory of C
    * @param cAt where C's first row lies
    * @param cStride distance of C's rows
+   * @param bias memory of what is added to each row instead of C, or null
+   * @param biasAt where the first column's lies
+   * @param residual memory of what is added to C besides a bias, or null
+   * @param residualAt where its first row lies
+   * @param residualStride distance of its rows
    */
   public static void tiles(
+      boolean isBfloat16,
       long tiles,
+      long rows,
       int vectors,
       MemorySegment a,
       long aAt,
@@ -173,24 +201,109 @@ public final class MachineCode {
       long cAt,
       long cStride,
       float alpha,
-      float beta) {
+      float beta,
+      MemorySegment bias,
+      long biasAt,
+      MemorySegment residual,
+      long residualAt,
+      long residualStride) {
+    long end = GemmTile.STORE;
+    if (residual != null) {
+      end = GemmTile.RESIDUAL;
+    } else if (bias != null) {
+      end = GemmTile.BIAS;
+    } else if (beta != 0) {
+      end = GemmTile.ADD;
+    }
+    MemorySegment x = bias == null ? MemorySegment.NULL : bias;
+    MemorySegment y = residual == null ? MemorySegment.NULL : residual;
     try {
-      if (vectors == 4) {
-        if (beta != 0) {
-          ADD_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
-        } else if (alpha != 1) {
-          SCALE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
+      if (isBfloat16) {
+        if (vectors == 4) {
+          BFLOAT16_4.invokeExact(
+              a,
+              aRow,
+              b,
+              depth,
+              c,
+              cStride,
+              aAt,
+              bAt,
+              cAt,
+              tiles,
+              rows,
+              end,
+              x,
+              biasAt,
+              y,
+              residualAt,
+              residualStride,
+              alpha,
+              beta);
         } else {
-          STORE_4.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
+          BFLOAT16_2.invokeExact(
+              a,
+              aRow,
+              b,
+              depth,
+              c,
+              cStride,
+              aAt,
+              bAt,
+              cAt,
+              tiles,
+              rows,
+              end,
+              x,
+              biasAt,
+              y,
+              residualAt,
+              residualStride,
+              alpha,
+              beta);
         }
+      } else if (vectors == 4) {
+        FLOATS_4.invokeExact(
+            a,
+            aRow,
+            b,
+            depth,
+            c,
+            cStride,
+            aAt,
+            bAt,
+            cAt,
+            tiles,
+            rows,
+            end,
+            x,
+            biasAt,
+            y,
+            residualAt,
+            residualStride,
+            alpha,
+            beta);
       } else {
-        if (beta != 0) {
-          ADD_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
-        } else if (alpha != 1) {
-          SCALE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
-        } else {
-          STORE_2.invokeExact(a, aRow, b, depth, c, cStride, aAt, bAt, cAt, tiles, alpha, beta);
-        }
+        FLOATS_2.invokeExact(
+            a,
+            aRow,
+            b,
+            depth,
+            c,
+            cStride,
+            aAt,
+            bAt,
+            cAt,
+            tiles,
+            rows,
+            end,
+            x,
+            biasAt,
+            y,
+            residualAt,
+            residualStride,
+            alpha,
+            beta);
       }
     } catch (RuntimeException | Error e) {
       throw e;

@@ -34,12 +34,16 @@ final class Processor {
   private Processor() {}
 
   /**
-   * Says what is missing for the instructions on bfloat16.
+   * What is missing.
    *
-   * @return null if nothing is
+   * @param forFloats for vectors of 512 bits; null if nothing is
+   * @param forBfloat16 for the instructions on bfloat16; null if nothing is
    */
+  record Missing(String forFloats, String forBfloat16) {}
+
+  /** Says what is missing. */
   @SuppressWarnings("restricted")
-  static String missingForBfloat16() {
+  static Missing missing() {
     Assembler code = new Assembler();
     writeCpuid(code);
     code.align(16);
@@ -59,21 +63,25 @@ final class Processor {
       int mostLeaves = cpuid(cpuid, registers, 0, 0, EAX);
       if ((cpuid(cpuid, registers, 1, 0, ECX) & OSXSAVE) == 0
           || ((long) xgetbv.invokeExact() & STATE) != STATE) {
-        return "the system does not keep AVX-512 registers";
+        return neither("the system does not keep AVX-512 registers");
       }
       if (mostLeaves < 7 || (cpuid(cpuid, registers, 7, 0, EBX) & AVX512) != AVX512) {
-        return "the processor has no AVX-512";
+        return neither("the processor has no AVX-512");
       }
       boolean hasMore = cpuid(cpuid, registers, 7, 0, EAX) >= 1;
       if (!hasMore || (cpuid(cpuid, registers, 7, 1, EAX) & AVX512_BF16) == 0) {
-        return "the processor has no AVX512_BF16";
+        return new Missing(null, "the processor has no AVX512_BF16");
       }
-      return null;
+      return new Missing(null, null);
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
+  }
+
+  private static Missing neither(String why) {
+    return new Missing(why, why);
   }
 
   private static int cpuid(

@@ -1,6 +1,10 @@
 package dev.lanewise.simd.machinecode;
 
 import static dev.lanewise.simd.machinecode.Assembler.Address.at;
+import static dev.lanewise.simd.machinecode.Assembler.R12;
+import static dev.lanewise.simd.machinecode.Assembler.R13;
+import static dev.lanewise.simd.machinecode.Assembler.RBP;
+import static dev.lanewise.simd.machinecode.Assembler.RSP;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -20,11 +24,6 @@ import org.junit.jupiter.api.io.TempDir;
 /** Encodings, held to those of the GNU assembler: as bytes, and anew where it is installed. */
 class AssemblerTest {
   private record Case(String text, String bytes, Consumer<Assembler> code) {}
-
-  private static final int R12 = 12;
-  private static final int R13 = 13;
-  private static final int RBP = 5;
-  private static final int RSP = 4;
 
   private static final List<Case> CASES =
       List.of(
@@ -59,6 +58,18 @@ class AssemblerTest {
           new Case("mov [rdi], eax", "8907", c -> c.store32(at(Assembler.RDI, 0), Assembler.RAX)),
           new Case("push rbx", "53", c -> c.push(Assembler.RBX)),
           new Case("pop rbx", "5b", c -> c.pop(Assembler.RBX)),
+          new Case("push r12", "4154", c -> c.push(R12)),
+          new Case("pop r15", "415f", c -> c.pop(Assembler.R15)),
+          new Case("sub rdi, r13", "4c29ef", c -> c.subtract(Assembler.RDI, R13)),
+          new Case(
+              "vaddps zmm9, zmm9, [rdi + 64]",
+              "62713448584f01",
+              c -> c.vaddps(9, 9, at(Assembler.RDI, 64))),
+          new Case("vfmadd231ps zmm31, zmm4, zmm3", "62625d48b8fb", c -> c.vfmadd231ps(31, 4, 3)),
+          new Case(
+              "vmovups zmm2, [r14 + rdi * 1 + 128]",
+              "62d17c4810543e02",
+              c -> c.vmovups(2, new Address(Assembler.R14, Assembler.RDI, 1, 128))),
           new Case("cpuid", "0fa2", Assembler::cpuid),
           new Case("xgetbv", "0f01d0", Assembler::xgetbv),
           new Case("ret", "c3", Assembler::ret),
@@ -129,6 +140,14 @@ class AssemblerTest {
               c.ret();
             });
     assertEquals("0f840900000048ffc90f85f7ffffffc3", HexFormat.of().formatHex(code));
+    byte[] always =
+        encoded(
+            c -> {
+              int skip = c.jump();
+              c.ret();
+              c.land(skip);
+            });
+    assertEquals("e901000000c3", HexFormat.of().formatHex(always));
   }
 
   @Test
