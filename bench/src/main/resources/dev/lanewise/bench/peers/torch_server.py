@@ -113,6 +113,9 @@ def train(c):
             return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 
     forward = compiled(forward)
+    if "compile" in MODES:
+        forward().backward()  # compiles both passes; the model learns nothing from it
+        optimizer.zero_grad(set_to_none=True)
 
     def step():
         loss = forward()
@@ -290,14 +293,14 @@ def converse(conversation):
             if words[0] == "case":
                 c = {k: number(v) for k, v in (w.split("=") for w in words[2:])}
                 torch.set_num_threads(c["threads"])
-                run = job(words[1], c)
-                if run and "compile" in MODES:
-                    try:
-                        run()
-                    except Exception as e:  # no compiler here, or one that it cannot use
-                        run = None
-                        say("skip cannot compile: " + str(e).strip().split("\n")[0])
-                        continue
+                try:
+                    run = job(words[1], c)
+                except Exception as e:  # no compiler here, or one that it cannot use
+                    if "compile" not in MODES:
+                        raise
+                    run = None
+                    say("skip cannot compile: " + str(e).strip().split("\n")[0])
+                    continue
                 say("ok" if run else "skip does not know " + words[1])
             elif words[0] == "run":
                 for _ in range(int(words[1])):
