@@ -117,14 +117,16 @@ public final class Text {
                   p.apply("tokens"))
               + precision(task);
       case "generate" ->
-          p.apply("new").equals("1")
-              ? String.format(Locale.ROOT, "prompt %s, %s tokens", model(task), p.apply("tokens"))
-              : String.format(
-                  Locale.ROOT,
-                  "generate %s, %s + %s tokens",
-                  model(task),
-                  p.apply("tokens"),
-                  p.apply("new"));
+          (p.apply("new").equals("1")
+                  ? String.format(
+                      Locale.ROOT, "prompt %s, %s tokens", model(task), p.apply("tokens"))
+                  : String.format(
+                      Locale.ROOT,
+                      "generate %s, %s + %s tokens",
+                      model(task),
+                      p.apply("tokens"),
+                      p.apply("new")))
+              + precision(task);
       default -> shape(task);
     };
   }

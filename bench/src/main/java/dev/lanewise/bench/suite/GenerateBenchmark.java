@@ -15,6 +15,8 @@ public class GenerateBenchmark extends ContestBenchmark {
     "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=16 new=32",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=16 new=32 precision=bf16",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1 precision=bf16",
   })
   public String task;
 

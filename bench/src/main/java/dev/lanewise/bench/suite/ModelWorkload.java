@@ -71,6 +71,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
       ids = null;
       targets = null;
       optimizer = null;
+      backend.freezeWeights(true);
       generator = new TextGenerator(model);
     }
   }
@@ -88,6 +89,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
     double width = c.number("width");
     double tokens = c.number("tokens");
     double matrices = 12 * layers * width * width + (double) c.number("vocabulary") * width;
+    int weightBytes = c.isBfloat16() ? 2 : 4;
     if (c.operation().equals("train")) {
       double all = c.number("batch") * tokens;
       double attention = 2 * layers * (tokens + 1) * width;
@@ -101,7 +103,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
     // Only new tokens need the head; all weights are read for each of them
     double flops = 2 * body * (tokens + count - 1) + 2 * (matrices - body) * count + attention;
     double counted = count == 1 ? tokens : count;
-    return Cost.tokens(counted, flops, 4 * matrices * count, Pattern.READ);
+    return Cost.tokens(counted, flops, weightBytes * matrices * count, Pattern.READ);
   }
 
   @Override

@@ -40,6 +40,15 @@ public interface Backend extends AutoCloseable {
     return false;
   }
 
+  /**
+   * Says whether weights of linear layers stay as they are, as in generating: a device may then
+   * keep them in the form in which it multiplies fastest, half as large as they are if that is
+   * bfloat16. Results are the same to the bit.
+   *
+   * @param frozen whether nobody changes weights from now on
+   */
+  default void freezeWeights(boolean frozen) {}
+
   // Memory ---------------------------------------------------------------------------------------
 
   /**

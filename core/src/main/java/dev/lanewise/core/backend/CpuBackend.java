@@ -17,6 +17,7 @@ import dev.lanewise.simd.LayerNorm;
 import dev.lanewise.simd.LinearCrossEntropy;
 import dev.lanewise.simd.LogSoftmax;
 import dev.lanewise.simd.Machine;
+import dev.lanewise.simd.PackedMatrix;
 import dev.lanewise.simd.Reduce;
 import dev.lanewise.simd.Softmax;
 import java.lang.foreign.Arena;
@@ -36,6 +37,11 @@ public final class CpuBackend implements Backend {
   private final boolean isBfloat16;
   private CrossEntropy.Options lossOptions = CrossEntropy.Options.DEFAULT;
   private CpuBuffer scratch;
+
+  /** Weights that do not change, as products read them; null while they may. */
+  private IdentityHashMap<Buffer, PackedMatrix> frozen;
+
+  private Arena frozenMemory;
 
   /** A backend that computes in float32. */
   public CpuBackend() {
@@ -80,6 +86,30 @@ public final class CpuBackend implements Backend {
     return HostMemory.available();
   }
 
+  @Override
+  public void freezeWeights(boolean isFrozen) {
+    if (frozen != null) {
+      frozen = null;
+      frozenMemory.close();
+    }
+    // A few rows of floats read weights of floats fastest where they lie.
+    if (isFrozen && isBfloat16) {
+      frozen = new IdentityHashMap<>();
+      frozenMemory = Arena.ofShared();
+    }
+  }
+
+  private PackedMatrix frozen(Buffer weight, int inputs, int outputs) {
+    PackedMatrix packed = frozen.get(weight);
+    if (packed == null) {
+      packed =
+          PackedMatrix.of(
+              frozenMemory, matrix(weight, outputs, inputs).transposed(), ElementType.BFLOAT16);
+      frozen.put(weight, packed);
+    }
+    return packed;
+  }
+
   // Memory ---------------------------------------------------------------------------------------
 
   @Override
@@ -107,6 +137,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void close() {
+    freezeWeights(false);
     arenas.values().forEach(Arena::close);
     arenas.clear();
     scratch = null;
@@ -284,6 +315,24 @@ public final class CpuBackend implements Backend {
         .gradient(Epilogue.Activation.NONE, null)
         .residual(residual == null || residual == out ? null : matrix(residual, rows, outputs));
     boolean adds = residual != null && residual == out;
+    if (frozen != null) {
+      Bfloat16Gemm.gemm(
+          false,
+          rows,
+          1,
+          ElementType.FLOAT32,
+          of(x),
+          0,
+          inputs,
+          frozen(weight, inputs, outputs),
+          adds ? 1 : 0,
+          ElementType.FLOAT32,
+          of(out),
+          0,
+          outputs,
+          epilogue);
+      return;
+    }
     multiply(false, true, rows, outputs, inputs, x, weight, adds, out, epilogue);
   }
 

@@ -65,6 +65,7 @@ record TrainedModel(
   Gpt load(Tape tape) {
     Gpt model = new Gpt(tape, config, null);
     parameters.accept(model);
+    tape.backend().freezeWeights(true);
     return model.eval();
   }
 

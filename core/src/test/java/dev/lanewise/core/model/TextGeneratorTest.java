@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.TokenSink;
 import dev.lanewise.core.data.Tokenizer;
@@ -77,6 +78,40 @@ class TextGeneratorTest {
       assertEquals(likeliest(logitsAfter(Arrays.copyOf(ids, length))), ids[length]);
     }
     assertEquals(PROMPT.length + 3 * CONTEXT, generate(3 * CONTEXT, Sampling.GREEDY, 1).length);
+  }
+
+  /** Kept as bfloat16 or rounded on their way, weights give the same logits; and are let go. */
+  @Test
+  void frozenWeightsGiveTheSameBits() {
+    try (CpuBackend rounding = new CpuBackend(Precision.BF16);
+        Tape other = new Tape(rounding)) {
+      Gpt same = new Gpt(other, model.config(), null);
+      TorchGenerator random = new TorchGenerator(5);
+      same.namedParameters().values().forEach(parameter -> parameter.set(random::normal));
+      float[] free = logits(same, other);
+      rounding.freezeWeights(true);
+      assertArrayEquals(free, logits(same, other));
+      assertArrayEquals(free, logits(same, other));
+      rounding.freezeWeights(false);
+      same.namedParameters().get("h.0.mlp.c_fc.weight").set(random::normal);
+      float[] changed = logits(same, other);
+      assertFalse(Arrays.equals(free, changed));
+      rounding.freezeWeights(true);
+      assertArrayEquals(changed, logits(same, other));
+    }
+  }
+
+  /** Logits of a sequence read at once, and of the next tokens, one by one with a cache. */
+  private static float[] logits(Gpt model, Tape tape) {
+    float[][] all = new float[1][];
+    TextGenerator one = new TextGenerator(model);
+    int[] written = one.generate(PROMPT, 9, Sampling.GREEDY, null, token -> true);
+    tape.withoutGradient(
+        () -> {
+          tape.reset();
+          all[0] = model.forward(tape.ids(written, 1, written.length)).toArray();
+        });
+    return all[0];
   }
 
   @Test
