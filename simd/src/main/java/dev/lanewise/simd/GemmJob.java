@@ -2,6 +2,7 @@ package dev.lanewise.simd;
 
 import dev.lanewise.simd.machinecode.MachineCode;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 
 /**
  * One product, cut into tasks. All operands are native and checked; offsets and strides are in
@@ -36,6 +37,14 @@ final class GemmJob implements Workers.Task {
   /** Bytes of B that a task of few rows of A reads at most: fetching ahead starts anew in each. */
   private static final long SKINNY_BYTES = 512 << 10;
 
+  /** Length, for each column of B, from which products of stored rows are worth adding lanes up. */
+  private static final int LONG_ROW = 16;
+
+  /**
+   * Columns that a task of few rows of A and a B that is not transposed has: a page of each row.
+   */
+  private static final long SKINNY_COLS = 1024;
+
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
 
@@ -48,12 +57,15 @@ final class GemmJob implements Workers.Task {
   /** Rows of tiles that a call of machine code computes at most: some ten microseconds. */
   private static final int MOST_BELOW = 4;
 
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+
   private enum Phase {
     OWN_COLUMNS,
     PACK_A,
     PACK_B,
     OWN_ROWS,
     DOTS,
+    ROWS,
     BATCH
   }
 
@@ -150,14 +162,29 @@ final class GemmJob implements Workers.Task {
     blocks = Math.max(1, Blocking.blocks(units));
     blockDepth = Blocking.depth(units);
     addsInTiles = false;
-    if (m <= SkinnyKernel.ROWS && bTransposed && packed == null && !isPaired) {
-      tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
-      try (Scratch scratch = Scratch.take(SkinnyKernel.bytes(m, k))) {
-        shared = scratch.segment;
-        long aRow = aTransposed ? Float.BYTES : aStride;
-        long aStep = aTransposed ? aStride : Float.BYTES;
-        SkinnyKernel.interleave(a, aAt, aRow, aStep, m, k, shared);
-        run(Phase.DOTS, tasks, threads);
+    boolean isPlain = packed == null && !isPaired;
+    if (isPlain && m <= SkinnyKernel.ROWS) {
+      long aRow = aTransposed ? Float.BYTES : aStride;
+      long aStep = aTransposed ? aStride : Float.BYTES;
+      if (bTransposed) {
+        multiplyDots(aRow, aStep, threads);
+        return;
+      }
+      if (alpha == 1 && n >= Machine.LANES) {
+        tasks = Blocking.skinnyTasks(n, SKINNY_COLS, threads);
+        run(Phase.ROWS, tasks, threads);
+        return;
+      }
+    }
+    if (isPlain && n <= SkinnyKernel.ROWS && !aTransposed && k >= LONG_ROW * n) {
+      // The same with operands in each other's place: rows of A are what is read once.
+      exchange();
+      try {
+        long aRow = bTransposed ? aStride : Float.BYTES;
+        long aStep = bTransposed ? Float.BYTES : aStride;
+        multiplyDots(aRow, aStep, threads);
+      } finally {
+        exchange();
       }
       return;
     }
@@ -170,6 +197,15 @@ final class GemmJob implements Workers.Task {
       }
     } else {
       multiplyTiles(threads);
+    }
+  }
+
+  private void multiplyDots(long aRow, long aStep, int threads) {
+    tasks = Blocking.skinnyTasks(n, SKINNY_BYTES / (4L * Math.max(1, k)), threads);
+    try (Scratch scratch = Scratch.take(SkinnyKernel.bytes(m, k))) {
+      shared = scratch.segment;
+      SkinnyKernel.interleave(a, aAt, aRow, aStep, m, k, shared);
+      run(Phase.DOTS, tasks, threads);
     }
   }
 
@@ -317,6 +353,7 @@ final class GemmJob implements Workers.Task {
       }
       case OWN_ROWS -> ownRows(task);
       case DOTS -> dots(task);
+      case ROWS -> rows(task);
       case BATCH -> one(task);
     }
   }
@@ -404,8 +441,61 @@ final class GemmJob implements Workers.Task {
         int cols = Math.min(Machine.LANES, to - col);
         long colAt = bAt + col * bStride;
         SkinnyKernel.dots(shared, m, b, colAt, bStride, cols, k, alpha, mine);
-        long at = cAt + 4L * col;
-        Packing.merge(mine, SkinnyKernel.SUMS, Machine.VECTOR_BYTES, c, at, cStride, m, cols, beta);
+        if (isTurned) {
+          scatter(mine, col, cols);
+        } else {
+          long at = cAt + 4L * col;
+          long row = Machine.VECTOR_BYTES;
+          Packing.merge(mine, SkinnyKernel.SUMS, row, c, at, cStride, m, cols, beta);
+        }
+      }
+      if (isTurned) {
+        finish(blocks - 1, from, to - from, 0, m, mine);
+      } else {
+        finish(blocks - 1, 0, m, from, to - from, mine);
+      }
+    }
+  }
+
+  /** Writes columns of the transposed product to rows of C. */
+  private void scatter(MemorySegment mine, int row, int rows) {
+    for (int i = 0; i < rows; i++) {
+      long at = cAt + (row + i) * cStride;
+      for (int j = 0; j < m; j++) {
+        float product = mine.get(FLOAT, SkinnyKernel.SUMS + j * Machine.VECTOR_BYTES + 4L * i);
+        float old = beta == 0 ? 0 : c.get(FLOAT, at + 4L * j);
+        c.set(FLOAT, at + 4L * j, beta == 0 ? product : Math.fma(old, beta, product));
+      }
+    }
+  }
+
+  /** Few rows of A and B as it is: rows of B, times elements of A, are added up. */
+  private void rows(int task) {
+    int from = Blocking.start(task, tasks, n, Machine.LANES);
+    int to = Blocking.start(task + 1, tasks, n, Machine.LANES);
+    long row = Machine.VECTOR_BYTES * ((to - from + Machine.LANES - 1) / Machine.LANES);
+    long aRow = aTransposed ? Float.BYTES : aStride;
+    long aStep = aTransposed ? aStride : Float.BYTES;
+    try (Scratch own = Scratch.take(Math.max(TEMP, m * row))) {
+      MemorySegment mine = own.segment;
+      for (int kb = 0; kb < blocks; kb++) {
+        long first = (long) kb * blockDepth;
+        mine.asSlice(0, m * row).fill((byte) 0);
+        SkinnyKernel.addRows(
+            a,
+            aAt + first * aStep,
+            aRow,
+            aStep,
+            m,
+            b,
+            bAt + first * bStride + 4L * from,
+            bStride,
+            depth(kb),
+            to - from,
+            mine,
+            row);
+        long at = cAt + 4L * from;
+        Packing.merge(mine, 0, row, c, at, cStride, m, to - from, beta(kb));
       }
       finish(blocks - 1, 0, m, from, to - from, mine);
     }

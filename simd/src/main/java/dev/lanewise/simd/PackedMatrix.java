@@ -5,8 +5,8 @@ import java.lang.foreign.MemorySegment;
 
 /**
  * A right-hand operand of {@link Gemm} in the order in which the kernels read it, packed once to
- * serve many products. Products of more than eight rows give the same bits as with the matrix that
- * it was packed from.
+ * serve many products. Products of more than eight rows and columns give the same bits as with the
+ * matrix that it was packed from.
  *
  * <p>The object is for one shape and may be packed again, in place, whenever the matrix changes.
  * Packing must not run while a product reads the object.

@@ -11,8 +11,9 @@ import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorShuffle;
 
 /**
- * Products of so few rows of A with a transposed B that reading B once is nearly all there is to
- * do.
+ * Products of so few rows of A that reading B once is nearly all there is to do: of B's stored
+ * rows, each an element of the product where B is transposed ({@link #dots}), or added to all
+ * elements where it is not ({@link #addRows}).
  *
  * <p>What these loops must do is keep many reads from memory on their way. The processor fetches
  * ahead where one instruction reads at constant distances, and can hold back as many reads as fit
@@ -167,6 +168,152 @@ final class SkinnyKernel {
     }
     for (int i = 0; i < rows; i++) {
       sums(temp, i * ROW, alpha, SUMS + i * V);
+    }
+  }
+
+  /**
+   * Adds rows of A times rows of a B that is not transposed to sums, in the order of the depth.
+   *
+   * <p>Four rows of B go by at once, so that sums are loaded and stored for every fourth row only;
+   * they are taken from memory by the first pair of A's rows and from the cache by others.
+   *
+   * @param aRow distance of A's rows
+   * @param aStep distance of a row's elements
+   * @param rows rows of A, at most {@link #ROWS}
+   * @param bRow distance of B's rows
+   * @param depth rows of B
+   * @param cols columns of B
+   * @param sums scratch memory, a row of sums for each of A's
+   * @param sumRow distance of the rows of sums
+   */
+  static void addRows(
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      long aStep,
+      int rows,
+      MemorySegment b,
+      long bAt,
+      long bRow,
+      int depth,
+      int cols,
+      MemorySegment sums,
+      long sumRow) {
+    int whole = cols - cols % LANES;
+    int fours = depth - depth % 4;
+    for (int k = 0; k < depth; k += k < fours ? 4 : 1) {
+      long at = bAt + k * bRow;
+      for (int i = 0; i < rows; i += 2) {
+        long x = aAt + i * aRow + k * aStep;
+        long y = x + aRow;
+        long sumAt = i * sumRow;
+        long otherAt = sumAt + sumRow;
+        if (k < fours && i + 1 < rows) {
+          twoOfFour(a, x, y, aStep, b, at, bRow, whole, sums, sumAt, otherAt);
+        } else if (k < fours) {
+          oneOfFour(a, x, aStep, b, at, bRow, whole, sums, sumAt);
+        } else {
+          addRow(a.get(FLOAT, x), b, at, whole, sums, sumAt);
+          if (i + 1 < rows) {
+            addRow(a.get(FLOAT, y), b, at, whole, sums, otherAt);
+          }
+        }
+      }
+      int end = k < fours ? k + 4 : k + 1;
+      for (int i = 0; i < rows && whole < cols; i++) {
+        for (int j = whole; j < cols; j++) {
+          long sumAt = i * sumRow + 4L * j;
+          float sum = sums.get(FLOAT, sumAt);
+          for (int l = k; l < end; l++) {
+            float factor = a.get(FLOAT, aAt + i * aRow + l * aStep);
+            sum = Math.fma(factor, b.get(FLOAT, bAt + l * bRow + 4L * j), sum);
+          }
+          sums.set(FLOAT, sumAt, sum);
+        }
+      }
+    }
+  }
+
+  private static void twoOfFour(
+      MemorySegment a,
+      long x,
+      long y,
+      long aStep,
+      MemorySegment b,
+      long at,
+      long bRow,
+      int cols,
+      MemorySegment sums,
+      long sumAt,
+      long otherAt) {
+    b = Native.known(b);
+    sums = Native.known(sums);
+    FloatVector x0 = FloatVector.broadcast(F, a.get(FLOAT, x));
+    FloatVector x1 = FloatVector.broadcast(F, a.get(FLOAT, x + aStep));
+    FloatVector x2 = FloatVector.broadcast(F, a.get(FLOAT, x + 2 * aStep));
+    FloatVector x3 = FloatVector.broadcast(F, a.get(FLOAT, x + 3 * aStep));
+    FloatVector y0 = FloatVector.broadcast(F, a.get(FLOAT, y));
+    FloatVector y1 = FloatVector.broadcast(F, a.get(FLOAT, y + aStep));
+    FloatVector y2 = FloatVector.broadcast(F, a.get(FLOAT, y + 2 * aStep));
+    FloatVector y3 = FloatVector.broadcast(F, a.get(FLOAT, y + 3 * aStep));
+    long at1 = at + bRow;
+    long at2 = at + 2 * bRow;
+    long at3 = at + 3 * bRow;
+    for (int j = 0; j < cols; j += LANES) {
+      long step = 4L * j;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at + step, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at1 + step, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at2 + step, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at3 + step, ORDER);
+      FloatVector sum = FloatVector.fromMemorySegment(F, sums, sumAt + step, ORDER);
+      FloatVector other = FloatVector.fromMemorySegment(F, sums, otherAt + step, ORDER);
+      x3.fma(b3, x2.fma(b2, x1.fma(b1, x0.fma(b0, sum))))
+          .intoMemorySegment(sums, sumAt + step, ORDER);
+      y3.fma(b3, y2.fma(b2, y1.fma(b1, y0.fma(b0, other))))
+          .intoMemorySegment(sums, otherAt + step, ORDER);
+    }
+  }
+
+  private static void oneOfFour(
+      MemorySegment a,
+      long x,
+      long aStep,
+      MemorySegment b,
+      long at,
+      long bRow,
+      int cols,
+      MemorySegment sums,
+      long sumAt) {
+    b = Native.known(b);
+    sums = Native.known(sums);
+    FloatVector x0 = FloatVector.broadcast(F, a.get(FLOAT, x));
+    FloatVector x1 = FloatVector.broadcast(F, a.get(FLOAT, x + aStep));
+    FloatVector x2 = FloatVector.broadcast(F, a.get(FLOAT, x + 2 * aStep));
+    FloatVector x3 = FloatVector.broadcast(F, a.get(FLOAT, x + 3 * aStep));
+    long at1 = at + bRow;
+    long at2 = at + 2 * bRow;
+    long at3 = at + 3 * bRow;
+    for (int j = 0; j < cols; j += LANES) {
+      long step = 4L * j;
+      FloatVector b0 = FloatVector.fromMemorySegment(F, b, at + step, ORDER);
+      FloatVector b1 = FloatVector.fromMemorySegment(F, b, at1 + step, ORDER);
+      FloatVector b2 = FloatVector.fromMemorySegment(F, b, at2 + step, ORDER);
+      FloatVector b3 = FloatVector.fromMemorySegment(F, b, at3 + step, ORDER);
+      FloatVector sum = FloatVector.fromMemorySegment(F, sums, sumAt + step, ORDER);
+      x3.fma(b3, x2.fma(b2, x1.fma(b1, x0.fma(b0, sum))))
+          .intoMemorySegment(sums, sumAt + step, ORDER);
+    }
+  }
+
+  private static void addRow(
+      float factor, MemorySegment b, long at, int cols, MemorySegment sums, long sumAt) {
+    b = Native.known(b);
+    sums = Native.known(sums);
+    FloatVector x = FloatVector.broadcast(F, factor);
+    for (int j = 0; j < cols; j += LANES) {
+      FloatVector row = FloatVector.fromMemorySegment(F, b, at + 4L * j, ORDER);
+      FloatVector sum = FloatVector.fromMemorySegment(F, sums, sumAt + 4L * j, ORDER);
+      x.fma(row, sum).intoMemorySegment(sums, sumAt + 4L * j, ORDER);
     }
   }
 
