@@ -5,6 +5,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -247,9 +248,10 @@ final class Packing {
       float beta) {
     tile = Native.known(tile);
     c = Native.known(c);
+    int whole = cols - cols % LANES;
+    VectorMask<Float> tail = F.indexInRange(whole, cols);
     for (int i = 0; i < rows; i++) {
-      int j = 0;
-      for (; j <= cols - LANES; j += LANES) {
+      for (int j = 0; j < whole; j += LANES) {
         long at = cAt + i * cStride + 4L * j;
         FloatVector product =
             FloatVector.fromMemorySegment(F, tile, tileAt + i * tileStride + 4L * j, ORDER);
@@ -260,10 +262,17 @@ final class Packing {
         }
         product.intoMemorySegment(c, at, ORDER);
       }
-      for (; j < cols; j++) {
-        long at = cAt + i * cStride + 4L * j;
-        float product = tile.get(FLOAT, tileAt + i * tileStride + 4L * j);
-        c.set(FLOAT, at, beta == 0 ? product : Math.fma(c.get(FLOAT, at), beta, product));
+      if (whole < cols) {
+        long at = cAt + i * cStride + 4L * whole;
+        FloatVector product =
+            FloatVector.fromMemorySegment(
+                F, tile, tileAt + i * tileStride + 4L * whole, ORDER, tail);
+        if (beta != 0) {
+          product =
+              FloatVector.fromMemorySegment(F, c, at, ORDER, tail)
+                  .fma(FloatVector.broadcast(F, beta), product);
+        }
+        product.intoMemorySegment(c, at, ORDER, tail);
       }
     }
   }
