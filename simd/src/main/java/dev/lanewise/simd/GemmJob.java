@@ -48,14 +48,15 @@ final class GemmJob implements Workers.Task {
   private static final int ROWS = MicroKernel.ROWS;
   private static final int COLS = MicroKernel.COLS;
 
-  /** Room for one tile, used where C ends inside it, or for a square of vectors. */
-  private static final long TEMP = Math.max(4L * ROWS * COLS, Machine.LANES * Machine.VECTOR_BYTES);
+  /** Rows of tiles that a call of machine code computes at most: some tens of microseconds. */
+  private static final int MOST_BELOW = 8;
+
+  /** Room for tiles of one panel, used where C ends inside it, or for a square of vectors. */
+  private static final long TEMP =
+      Math.max(4L * MOST_BELOW * ROWS * COLS, Machine.LANES * Machine.VECTOR_BYTES);
 
   /** Rows of a transposed product that are turned at a time: whole tiles and whole vectors. */
   private static final int STRIP = 8 * ROWS;
-
-  /** Rows of tiles that a call of machine code computes at most: some ten microseconds. */
-  private static final int MOST_BELOW = 4;
 
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
@@ -568,9 +569,8 @@ final class GemmJob implements Workers.Task {
     boolean isPadded = packsA || hasSharedRows;
     boolean isPlain =
         isPaired && isPlain(rows, rowAt, aRow, to - from, panels, panelAt, first, end, depth);
-    int tiles = (end - first) / COLS;
-    boolean takesTiles = usesMachineCode() && tiles > 0 && !isApart;
-    boolean takesAllCols = tiles * COLS == end - first;
+    int whole = (end - first) / COLS;
+    boolean takesMany = usesMachineCode() && !isApart;
     int height;
     for (int i = from; i < to; i += height) {
       // The last tile is moved up to end with the last row.
@@ -580,28 +580,28 @@ final class GemmJob implements Workers.Task {
       long at = panelAt;
       int col = first;
       height = ROWS;
-      if (takesTiles && to - i >= ROWS) {
-        int below = takesAllCols ? Math.min(MOST_BELOW, (to - i) / ROWS) : 1;
+      if (takesMany && to - i >= ROWS) {
+        int below = Math.min(MOST_BELOW, (to - i) / ROWS);
         if (isTurned) {
           below = Math.min(below, (STRIP - line) / ROWS);
         }
         height = below * ROWS;
-        tiles(
-            tiles,
-            below,
-            rows,
-            tileAt,
-            aRow,
-            panels,
-            at,
-            kb,
-            i,
-            first,
-            mine,
-            isTurned ? inStrip(stripAt, line, end - first, 0) : 0,
-            stripStride(end - first));
-        at += 4L * COLS * depth * tiles;
-        col += COLS * tiles;
+        long lineAt = isTurned ? inStrip(stripAt, line, end - first, 0) : 0;
+        long stride = stripStride(end - first);
+        if (whole > 0) {
+          tiles(
+              whole, COLS, below, rows, tileAt, aRow, panels, at, kb, i, first, mine, lineAt,
+              stride);
+          at += 4L * COLS * depth * whole;
+          col += COLS * whole;
+        }
+        if (col < end) {
+          // The last panel, which may have more columns than C.
+          int cols = Blocking.panelCols(col, n);
+          lineAt += 4L * (col - first);
+          tiles(1, cols, below, rows, tileAt, aRow, panels, at, kb, i, col, mine, lineAt, stride);
+          col = end;
+        }
       }
       int width;
       for (; col < end; col += width) {
@@ -682,12 +682,15 @@ final class GemmJob implements Workers.Task {
   }
 
   /**
-   * Whole tiles beside and below each other by machine code, in C or, if the product is turned, in
-   * a strip. One call for many holds the memory once: that of an arena that threads share is
-   * counted for each, which takes a tenth of the time of single tiles and more.
+   * Tiles beside and below each other by machine code, in C or, if the product is turned, in a
+   * strip. One call for many holds the memory once: that of an arena that threads share is counted
+   * for each, which takes a tenth of the time of single tiles and more.
+   *
+   * @param width columns of a tile, and of its panel
    */
   private void tiles(
       int tiles,
+      int width,
       int below,
       MemorySegment rows,
       long rowAt,
@@ -700,28 +703,50 @@ final class GemmJob implements Workers.Task {
       MemorySegment mine,
       long stripAt,
       long stripStride) {
-    Matrix residual = addsInTiles ? epilogue.residual : null;
+    int cols = Math.min(width, n - col);
+    boolean isPart = !isTurned && cols < width;
+    boolean adds = addsInTiles && !isPart;
+    Matrix residual = adds ? epilogue.residual : null;
+    MemorySegment to = c;
+    long at = cAt + i * cStride + 4L * col;
+    long stride = cStride;
+    if (isTurned) {
+      to = mine;
+      at = stripAt;
+      stride = stripStride;
+    } else if (isPart) {
+      to = mine;
+      at = 0;
+      stride = 4L * width;
+    }
     MachineCode.tiles(
         isPaired,
         tiles,
         below,
-        COLS / Machine.LANES,
+        width / Machine.LANES,
         rows,
         rowAt,
         aRow,
         panels,
         panelAt,
         depth(kb),
-        isTurned ? mine : c,
-        isTurned ? stripAt : cAt + i * cStride + 4L * col,
-        isTurned ? stripStride : cStride,
+        to,
+        at,
+        stride,
         isPaired ? alpha : 1,
-        isTurned ? 0 : beta(kb),
-        addsInTiles ? epilogue.bias : null,
-        addsInTiles ? EpilogueKernel.biasAt(epilogue, col) : 0,
+        isTurned || isPart ? 0 : beta(kb),
+        adds ? epilogue.bias : null,
+        adds ? EpilogueKernel.biasAt(epilogue, col) : 0,
         EpilogueKernel.segment(residual),
         EpilogueKernel.at(residual, i, col),
         EpilogueKernel.stride(residual));
+    if (isPart) {
+      long target = cAt + i * cStride + 4L * col;
+      Packing.merge(mine, 0, stride, c, target, cStride, below * ROWS, cols, beta(kb));
+      if (addsInTiles) {
+        EpilogueKernel.apply(epilogue, c, cAt, cStride, i, below * ROWS, col, cols, mine);
+      }
+    }
   }
 
   private void pairedTile(
