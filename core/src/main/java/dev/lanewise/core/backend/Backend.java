@@ -261,6 +261,61 @@ public interface Backend extends AutoCloseable {
       int headSize);
 
   /**
+   * Whether there are {@link #attentionWithin} and its gradient.
+   *
+   * @return false unless a device says otherwise
+   */
+  default boolean isolatesDocuments() {
+    return false;
+  }
+
+  /**
+   * As {@link #attention}, within documents: a position sees those from its document's start on.
+   *
+   * <p>The documents of a row, from 0 on, each of n positions, have their parts of {@code lse} and
+   * of the mask one after the other, {@code [heads, n]} and {@code [heads, n, n]}; a row's parts
+   * begin where they do without documents.
+   *
+   * @param positions int32 {@code [batch, time]}; 0 where a document begins
+   * @throws UnsupportedOperationException unless {@link #isolatesDocuments}
+   */
+  default void attentionWithin(
+      Buffer positions,
+      Buffer qkv,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer out,
+      Buffer lse,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    throw new UnsupportedOperationException(name() + " has no attention within documents");
+  }
+
+  /**
+   * Gradient of {@link #attentionWithin}.
+   *
+   * @param dQkv written, laid out as {@code qkv}
+   * @throws UnsupportedOperationException unless {@link #isolatesDocuments}
+   */
+  default void attentionWithinBackward(
+      Buffer positions,
+      Buffer dOut,
+      Buffer qkv,
+      Buffer out,
+      Buffer lse,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer dQkv,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    throw new UnsupportedOperationException(name() + " has no attention within documents");
+  }
+
+  /**
    * Attention of new positions to a cache. The new keys and values are stored in the cache at
    * {@code position} first.
    *

@@ -508,6 +508,110 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public boolean isolatesDocuments() {
+    return true;
+  }
+
+  @Override
+  public void attentionWithin(
+      Buffer positions,
+      Buffer qkv,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer out,
+      Buffer lse,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    for (int b = 0; b < batch; b++) {
+      long firstBit = (long) b * heads * time * time;
+      for (int from = 0, to; from < time; from = to) {
+        to = documentEnd(positions, b, from, time);
+        int length = to - from;
+        long row = (long) b * time + from;
+        Attention.forwardPacked(
+            of(qkv),
+            row * 3 * width,
+            3 * width,
+            of(out),
+            row * width,
+            width,
+            of(lse),
+            row * heads,
+            of(dropoutMask),
+            firstBit,
+            keepScale,
+            1,
+            length,
+            heads,
+            headSize,
+            Attention.defaultScale(headSize));
+        firstBit += (long) heads * length * length;
+      }
+    }
+  }
+
+  @Override
+  public void attentionWithinBackward(
+      Buffer positions,
+      Buffer dOut,
+      Buffer qkv,
+      Buffer out,
+      Buffer lse,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer dQkv,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    for (int b = 0; b < batch; b++) {
+      long firstBit = (long) b * heads * time * time;
+      for (int from = 0, to; from < time; from = to) {
+        to = documentEnd(positions, b, from, time);
+        int length = to - from;
+        long row = (long) b * time + from;
+        Attention.backwardPacked(
+            of(dOut),
+            row * width,
+            width,
+            of(qkv),
+            row * 3 * width,
+            3 * width,
+            of(out),
+            row * width,
+            width,
+            of(lse),
+            row * heads,
+            of(dropoutMask),
+            firstBit,
+            keepScale,
+            of(dQkv),
+            row * 3 * width,
+            3 * width,
+            1,
+            length,
+            heads,
+            headSize,
+            Attention.defaultScale(headSize));
+        firstBit += (long) heads * length * length;
+      }
+    }
+  }
+
+  private static int documentEnd(Buffer positions, int batch, int from, int time) {
+    MemorySegment segment = of(positions);
+    int to = from + 1;
+    while (to < time && segment.getAtIndex(INT, (long) batch * time + to) != 0) {
+      to++;
+    }
+    return to;
+  }
+
+  @Override
   public void attentionCached(
       Buffer qkv,
       Buffer keys,

@@ -33,7 +33,8 @@ import picocli.CommandLine.Spec;
     description = {
       "Computes loss, perplexity and bits per byte of a trained model on texts, each on its own and"
           + " all together.",
-      "The loss is the mean over tokens, in nats, of all but the first of a text; perplexity is its"
+      "The loss is the mean over tokens, in nats, of all but the first of a text; of examples in"
+          + " .jsonl files, over what is learnt of them, which are the answers. Perplexity is its"
           + " exponential. Bits per byte are the nats of all these tokens, divided by ln 2 and by"
           + " the bytes that they stand for; the end of a text has no bytes."
     },
@@ -51,7 +52,7 @@ final class EvalCommand implements Subcommand {
       required = true,
       arity = "1..*",
       paramLabel = "PATH",
-      description = "Text files, folders, archives or token files.")
+      description = "Text files, folders, archives, token files, or examples in .jsonl files.")
   private List<Path> data;
 
   @Option(
@@ -190,11 +191,12 @@ final class EvalCommand implements Subcommand {
           if (text.summary() != null && text.summary().skipped() > 0) {
             err.println(path + ": " + text.summary().leftOut());
           }
-          if (text.train().length() < 2) {
+          TokenSequence tokens = tokens(text, trained, backend);
+          if (predicted(tokens) == 0) {
             tooShort.add(path);
             continue;
           }
-          Score score = score(model, text, windows);
+          Score score = score(model, tokens, text.tokenizer(), windows);
           out.println((data.size() == 1 ? "" : path + ": ") + score);
           out.flush();
           all = all.plus(score);
@@ -204,11 +206,14 @@ final class EvalCommand implements Subcommand {
         throw new InputException(
             String.format(
                 Locale.ROOT,
-                "%s holds a single token, and there is nothing to predict; give more text.",
+                "There is nothing to predict in %s, as in a single token; give more text.",
                 tooShort.getFirst()));
       }
       for (Path path : tooShort) {
-        err.printf(Locale.ROOT, "%s is left out: it holds a single token.%n", path);
+        err.printf(
+            Locale.ROOT,
+            "%s is left out: there is nothing to predict, as in a single token.%n",
+            path);
       }
       if (data.size() > 1) {
         out.println("All: " + all);
@@ -234,8 +239,37 @@ final class EvalCommand implements Subcommand {
     }
   }
 
-  private Score score(Gpt model, Dataset text, Windows windows) {
+  /** A text's tokens, with its documents apart if the model knows them so. */
+  private TokenSequence tokens(Dataset text, TrainedModel trained, Backend backend) {
     TokenSequence tokens = text.train();
+    OptionalInt end = text.tokenizer().endOfText();
+    if (!trained.isolatesDocuments() || end.isEmpty() && !tokens.marksDocuments()) {
+      return tokens;
+    }
+    if (!backend.isolatesDocuments()) {
+      err.printf(
+          Locale.ROOT,
+          "The model was trained with --isolate-documents, which %s cannot do: it looks across the"
+              + " ends of documents here.%n",
+          backend.name());
+      return tokens;
+    }
+    return tokens.isolated(end);
+  }
+
+  /** The tokens of a text that a model is to predict. */
+  private static long predicted(TokenSequence tokens) {
+    if (tokens.allCount()) {
+      return Math.max(0, tokens.length() - 1);
+    }
+    long count = 0;
+    for (long i = 1; i < tokens.length(); i++) {
+      count += tokens.counts(i) ? 1 : 0;
+    }
+    return count;
+  }
+
+  private Score score(Gpt model, TokenSequence tokens, Tokenizer tokenizer, Windows windows) {
     long most = (tokens.length() + windows.stride() - 1) / windows.stride();
     int rows = (int) Math.min(windows.batch(), most);
     Tape tape = model.tape();
@@ -250,12 +284,13 @@ final class EvalCommand implements Subcommand {
               batches,
               tape.ids(shape),
               tape.ids(shape),
+              tokens.isolates() ? tape.ids(shape) : null,
               (done, count) -> {
                 progress.update("evaluating", done, count);
                 return true;
               });
-      long count = tokens.length() - 1;
-      return new Score(loss * count, count, bytes(tokens, text.tokenizer()));
+      long count = predicted(tokens);
+      return new Score(loss * count, count, bytes(tokens, tokenizer));
     }
   }
 
@@ -300,7 +335,7 @@ final class EvalCommand implements Subcommand {
     }
     long sum = 0;
     for (long i = 1; i < tokens.length(); i++) {
-      sum += lengths[tokens.get(i)];
+      sum += tokens.counts(i) ? lengths[tokens.get(i)] : 0;
     }
     return sum;
   }

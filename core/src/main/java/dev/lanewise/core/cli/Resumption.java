@@ -81,7 +81,8 @@ final class Resumption {
           "--lora-targets",
           "--freeze",
           "--epochs",
-          "--overfit");
+          "--overfit",
+          "--isolate-documents");
 
   /** Names of a configuration's values that options of other names set. */
   private static final Map<String, String> NAMES =
@@ -152,6 +153,11 @@ final class Resumption {
     keepPart(refused);
     keep(refused, "--epochs", run.epochs ? true : null, config.epochs());
     keep(refused, "--overfit", run.overfit ? true : null, config.overfit());
+    keep(
+        refused,
+        "--isolate-documents",
+        run.isolateDocuments ? true : null,
+        config.isolateDocuments());
     for (OptionSpec option : given.matchedOptions()) {
       if (!CHANGING.contains(option.longestName()) && !KEPT.contains(option.longestName())) {
         refused.add(option.longestName());

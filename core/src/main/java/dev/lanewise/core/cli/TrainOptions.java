@@ -97,6 +97,16 @@ final class TrainOptions {
       description = "Use the first batch in every step: a check that the model can learn.")
   boolean overfit;
 
+  @Option(
+      names = "--isolate-documents",
+      description = {
+        "Keep documents and examples apart that are packed into one row: attention does not look"
+            + " across their ends, positions count from the start of each, and the first token of"
+            + " none is learnt. Not with a GPU.",
+        "Default: a row is one text."
+      })
+  boolean isolateDocuments;
+
   /**
    * A new run.
    *
@@ -110,7 +120,8 @@ final class TrainOptions {
             .evalEvery(Math.max(1, count / 10))
             .checkpointEvery(evalEvery == null ? Math.max(1, count / 10) : evalEvery)
             .epochs(epochs)
-            .overfit(overfit);
+            .overfit(overfit)
+            .isolateDocuments(isolateDocuments);
     change(run, base);
     TrainConfig config = run.build();
     check(config);

@@ -18,6 +18,8 @@ import java.util.function.Consumer;
  * @param context tokens that it was trained to look back at, at most the context length
  * @param batch sequences of a forward pass in its training
  * @param precision what its training was asked to compute in
+ * @param isolatesDocuments whether documents that shared a row in its training knew nothing of each
+ *     other
  * @param tokenizer its tokenizer
  * @param parameters puts its parameters into a model of these sizes
  */
@@ -27,6 +29,7 @@ record TrainedModel(
     int context,
     int batch,
     String precision,
+    boolean isolatesDocuments,
     Tokenizer tokenizer,
     Consumer<Gpt> parameters) {
 
@@ -52,6 +55,7 @@ record TrainedModel(
         model.context(),
         model.batch().orElse(BATCH),
         model.precision(),
+        model.isolatesDocuments(),
         model.tokenizer(),
         model::copyTo);
   }

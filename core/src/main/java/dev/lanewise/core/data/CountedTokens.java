@@ -14,9 +14,10 @@ import java.util.Objects;
  * Tokens of which only some count as targets: of answers, and not of the questions before them.
  *
  * <p>Which do is kept in a file beside the tokens: their number as a 64-bit integer, then a bit for
- * each, lowest first, in 64-bit integers; all little-endian.
+ * each, lowest first, in 64-bit integers, then likewise a bit for each that begins an example; all
+ * little-endian.
  */
-record CountedTokens(TokenSequence tokens, long[] bits) implements TokenSequence {
+record CountedTokens(TokenSequence tokens, long[] bits, long[] starting) implements TokenSequence {
   @Override
   public long length() {
     return tokens.length();
@@ -43,19 +44,42 @@ record CountedTokens(TokenSequence tokens, long[] bits) implements TokenSequence
     return (bits[(int) (index >> 6)] >>> index & 1) != 0;
   }
 
+  @Override
+  public boolean marksDocuments() {
+    return true;
+  }
+
+  @Override
+  public boolean starts(long index) {
+    Objects.checkIndex(index, length());
+    return (starting[(int) (index >> 6)] >>> index & 1) != 0;
+  }
+
   /** Collects bits in order. */
   static final class Builder {
     private long[] bits = new long[1 << 10];
+    private long[] starting = new long[1 << 10];
+    private boolean starts = true;
     private long length;
     private long counted;
+
+    /** The next token begins an example. */
+    void start() {
+      starts = true;
+    }
 
     void add(boolean counts) {
       if (length >> 6 == bits.length) {
         bits = Arrays.copyOf(bits, Math.multiplyExact(2, bits.length));
+        starting = Arrays.copyOf(starting, bits.length);
       }
       if (counts) {
         bits[(int) (length >> 6)] |= 1L << length;
         counted++;
+      }
+      if (starts) {
+        starting[(int) (length >> 6)] |= 1L << length;
+        starts = false;
       }
       length++;
     }
@@ -66,9 +90,9 @@ record CountedTokens(TokenSequence tokens, long[] bits) implements TokenSequence
 
     void write(Path path) {
       int words = Math.toIntExact((length + 63) >> 6);
-      ByteBuffer bytes = ByteBuffer.allocate(Math.multiplyExact(8, words + 1));
+      ByteBuffer bytes = ByteBuffer.allocate(Math.multiplyExact(8, 2 * words + 1));
       bytes.order(ByteOrder.LITTLE_ENDIAN).putLong(length);
-      bytes.asLongBuffer().put(bits, 0, words);
+      bytes.asLongBuffer().put(bits, 0, words).put(starting, 0, words);
       bytes.position(0);
       AtomicFile.write(
           path,
@@ -84,11 +108,12 @@ record CountedTokens(TokenSequence tokens, long[] bits) implements TokenSequence
   static CountedTokens read(Path path, TokenSequence tokens) throws IOException {
     ByteBuffer bytes = ByteBuffer.wrap(Files.readAllBytes(path)).order(ByteOrder.LITTLE_ENDIAN);
     long words = (tokens.length() + 63) >> 6;
-    if (bytes.remaining() != 8 * (words + 1) || bytes.getLong() != tokens.length()) {
+    if (bytes.remaining() != 8 * (2 * words + 1) || bytes.getLong() != tokens.length()) {
       return null;
     }
     long[] bits = new long[(int) words];
-    bytes.asLongBuffer().get(bits);
-    return new CountedTokens(tokens, bits);
+    long[] starting = new long[(int) words];
+    bytes.asLongBuffer().get(bits).get(starting);
+    return new CountedTokens(tokens, bits, starting);
   }
 }

@@ -193,7 +193,7 @@ public final class Dataset implements AutoCloseable {
       Progress progress) {
     checkFraction(validationFraction);
     String key =
-        sha256(FORMAT + "\nexamples\n" + examples.fingerprint() + "\n" + tokenizer.toJson())
+        sha256(FORMAT + "\nexamples 2\n" + examples.fingerprint() + "\n" + tokenizer.toJson())
             .substring(0, 24);
     Path tokensFile = cache.resolve(key + ".bin");
     Path countsFile = cache.resolve(key + ".counts");

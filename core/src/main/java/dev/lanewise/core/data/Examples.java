@@ -116,6 +116,7 @@ public final class Examples {
   /** Turns an example into tokens, and tells for each whether it is learnt. */
   static void encode(
       List<Part> parts, Tokenizer tokenizer, TokenSink sink, CountedTokens.Builder counted) {
+    counted.start();
     for (Part part : parts) {
       for (int id : tokenizer.encode(part.text())) {
         sink.accept(id);

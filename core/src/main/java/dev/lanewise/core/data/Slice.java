@@ -27,6 +27,21 @@ record Slice(TokenSequence whole, long start, long length) implements TokenSeque
   }
 
   @Override
+  public boolean marksDocuments() {
+    return whole.marksDocuments();
+  }
+
+  @Override
+  public boolean starts(long index) {
+    return whole.starts(start + Objects.checkIndex(index, length));
+  }
+
+  @Override
+  public boolean isolates() {
+    return whole.isolates();
+  }
+
+  @Override
   public TokenSequence slice(long from, long to) {
     Objects.checkFromToIndex(from, to, length);
     return new Slice(whole, start + from, to - from);

@@ -11,7 +11,9 @@ import java.util.Locale;
  * Batches of windows: inputs are {@code context} tokens, targets the same window one token later.
  *
  * <p>Targets that do not count ({@link TokenSequence#counts}) are {@link #IGNORE}. Where there are
- * such, a window to train on that would have no other begins at the next place where one has.
+ * such, a window to train on that would have no other begins at the next place where one has. Where
+ * documents are isolated ({@link TokenSequence#isolated}), {@link #positions} count from the start
+ * of each.
  *
  * <p>Both are [batch, context] row-major 32-bit integers off heap, filled anew by {@link #next}
  * without allocating. Which windows a batch holds depends on nothing but the seed and the batch's
@@ -34,6 +36,10 @@ public final class TokenBatches implements AutoCloseable {
   private final Arena arena = Arena.ofShared();
   private final MemorySegment inputs;
   private final MemorySegment targets;
+
+  /** Null unless documents are isolated. */
+  private final MemorySegment positions;
+
   private long next;
   private long tokens;
 
@@ -57,6 +63,7 @@ public final class TokenBatches implements AutoCloseable {
     long bytes = Integer.BYTES * (long) batch * context;
     inputs = arena.allocate(bytes, 64);
     targets = arena.allocate(bytes, 64);
+    positions = data.isolates() ? arena.allocate(bytes, 64) : null;
   }
 
   /**
@@ -237,8 +244,22 @@ public final class TokenBatches implements AutoCloseable {
         ignored += ignoreUncounted(from + 1 + ignored, rows - ignored, to + ignored);
       }
       tokens += rows - ignored;
+      if (positions != null) {
+        countPositions(from, rows, to);
+      }
     }
     next++;
+  }
+
+  /** Counts from the start of each document, and of the row. */
+  private void countPositions(long from, int rows, long to) {
+    int position = 0;
+    for (int i = 0; i < context; i++) {
+      if (i < rows && data.starts(from + i)) {
+        position = 0;
+      }
+      positions.setAtIndex(ValueLayout.JAVA_INT, to + i, position++);
+    }
   }
 
   /** Takes targets out that do not count, and tells how many. */
@@ -332,6 +353,17 @@ public final class TokenBatches implements AutoCloseable {
    */
   public MemorySegment targets() {
     return targets;
+  }
+
+  /**
+   * Where the current batch's inputs stand in their documents.
+   *
+   * @return [batch, context] 32-bit integers that begin with 0 at the start of each row and of each
+   *     document in it, aligned to 64 bytes; always the same memory; null unless the data's
+   *     documents are isolated
+   */
+  public MemorySegment positions() {
+    return positions;
   }
 
   /**

@@ -3,6 +3,7 @@ package dev.lanewise.core.data;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Objects;
+import java.util.OptionalInt;
 
 /** Token ids in order, in memory or in a file. */
 public interface TokenSequence {
@@ -58,6 +59,48 @@ public interface TokenSequence {
   default boolean counts(long index) {
     Objects.checkIndex(index, length());
     return true;
+  }
+
+  /**
+   * Whether {@link #starts} knows where documents begin, without looking for an end-of-text token.
+   *
+   * @return whether it was noted when the tokens were made
+   */
+  default boolean marksDocuments() {
+    return false;
+  }
+
+  /**
+   * Whether a document begins with a token.
+   *
+   * @param index position, from 0
+   * @return true for the first token of each document; where documents are not marked, for that of
+   *     the sequence alone
+   * @throws IndexOutOfBoundsException if the index is outside the sequence
+   */
+  default boolean starts(long index) {
+    return Objects.checkIndex(index, length()) == 0;
+  }
+
+  /**
+   * Whether documents are to know nothing of each other: see {@link #isolated}.
+   *
+   * @return whether batches count positions from each document's start
+   */
+  default boolean isolates() {
+    return false;
+  }
+
+  /**
+   * The same tokens, whose documents are to know nothing of each other. The first token of a
+   * document is then no target; {@link TokenBatches#positions()} count from it.
+   *
+   * @param endOfText the token behind each document, unless documents are marked; may be empty then
+   * @return a view
+   * @throws dev.lanewise.core.base.InputException if nothing tells where documents end
+   */
+  default TokenSequence isolated(OptionalInt endOfText) {
+    return IsolatedDocuments.of(this, endOfText);
   }
 
   /**

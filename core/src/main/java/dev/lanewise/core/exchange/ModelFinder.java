@@ -145,7 +145,11 @@ final class ModelFinder {
     String name = String.format(Locale.ROOT, "%s, step %,d", run.path(), checkpoint.step());
     Pretrained.Training left =
         new Pretrained.Training(
-            training.context(), training.batch(), training.precision(), figures);
+            training.context(),
+            training.batch(),
+            training.precision(),
+            training.isolateDocuments(),
+            figures);
     LoraConfig lora = training.lora();
     if (lora == null) {
       return Pretrained.of(

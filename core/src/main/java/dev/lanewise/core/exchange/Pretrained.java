@@ -47,9 +47,15 @@ public final class Pretrained {
    * @param context tokens that the model was trained to look back at
    * @param batch sequences of a forward pass in its training
    * @param precision what its training was asked to compute in, as in {@link Precision#of}
+   * @param isolateDocuments whether documents that shared a row knew nothing of each other
    * @param figures names and values for people: steps, tokens, losses
    */
-  record Training(int context, int batch, String precision, Map<String, String> figures) {}
+  record Training(
+      int context,
+      int batch,
+      String precision,
+      boolean isolateDocuments,
+      Map<String, String> figures) {}
 
   private final Path path;
   private final String kind;
@@ -225,6 +231,11 @@ public final class Pretrained {
    */
   public String precision() {
     return training == null ? Precision.AUTO : training.precision();
+  }
+
+  /** Whether documents that shared a row in its training knew nothing of each other. */
+  public boolean isolatesDocuments() {
+    return training != null && training.isolateDocuments();
   }
 
   /** Its tokenizer. */

@@ -218,7 +218,7 @@ public final class Gpt implements Module {
    * @return {@code [batch, time, vocabSize]}
    */
   public Tensor forward(Tensor ids) {
-    return head.forward(trunk(ids));
+    return head.forward(trunk(ids, (Tensor) null));
   }
 
   /**
@@ -239,7 +239,20 @@ public final class Gpt implements Module {
    * @param targets the ids that should come next, of the same shape; -100 where none counts
    */
   public Tensor loss(Tensor ids, Tensor targets) {
-    return trunk(ids).linearCrossEntropy(head.weight(), targets, -100);
+    return loss(ids, targets, null);
+  }
+
+  /**
+   * The mean cross-entropy of rows that hold several documents, of which none sees another: what
+   * each alone would give.
+   *
+   * @param ids token ids {@code [batch, time]}
+   * @param targets the ids that should come next, of the same shape; -100 where none counts
+   * @param positions nullable; integers of the same shape that count from 0 at the start of each
+   *     row and of each document in it
+   */
+  public Tensor loss(Tensor ids, Tensor targets, Tensor positions) {
+    return trunk(ids, positions).linearCrossEntropy(head.weight(), targets, -100);
   }
 
   /**
@@ -285,13 +298,17 @@ public final class Gpt implements Module {
     return x;
   }
 
-  private Tensor trunk(Tensor ids) {
-    Tensor x = dropout.forward(tokens.weight().embedding(ids, positions.weight(), 0));
+  private Tensor trunk(Tensor ids, Tensor places) {
+    Tensor x =
+        dropout.forward(
+            places == null
+                ? tokens.weight().embedding(ids, positions.weight(), 0)
+                : tokens.weight().rows(ids).add(positions.weight().rows(places)));
     for (int i = 0; i < blocks.size(); i++) {
       Block block = blocks.get(i);
       tape.beginBlock();
       Tensor qkv = block.qkv.forward(block.norm1.forward(x));
-      Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator());
+      Tensor attended = qkv.attention(config.heads(), dropout.p(), dropout.generator(), places);
       x = addTo(x, block.attentionProjection, attended, false);
       x = addTo(x, block.contraction, block.hidden(x), true);
     }

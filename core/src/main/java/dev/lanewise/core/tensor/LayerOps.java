@@ -416,8 +416,8 @@ final class LayerOps {
     private final int time;
     private final int headSize;
 
-    Attention(Tape tape, Tensor qkv, int heads, double dropout) {
-      super(tape, qkv);
+    Attention(Tape tape, Tensor qkv, Tensor positions, int heads, double dropout) {
+      super(tape, qkv, positions);
       this.heads = heads;
       this.dropout = dropout;
       Shape shape = qkv.shape();
@@ -430,6 +430,13 @@ final class LayerOps {
                 + " heads; [batch, time, 3 * heads * headSize] is needed");
       }
       requireProbability(dropout);
+      if (positions != null) {
+        requireIntegers("positions", positions);
+        if (!positions.shape().equals(Shape.of(shape.dim(0), shape.dim(1)))) {
+          throw new IllegalArgumentException(
+              "positions " + positions.shape() + " for attention of " + shape);
+        }
+      }
       batch = shape.dim(0);
       time = shape.dim(1);
       headSize = shape.cols() / (3 * heads);
@@ -462,6 +469,20 @@ final class LayerOps {
 
     @Override
     void recompute() {
+      if (inputs[1] != null) {
+        backend.attentionWithin(
+            inputs[1].data(),
+            inputs[0].data(),
+            mask,
+            keepScale(),
+            out.data(),
+            lse,
+            batch,
+            time,
+            heads,
+            headSize);
+        return;
+      }
       backend.attention(
           inputs[0].data(), mask, keepScale(), out.data(), lse, batch, time, heads, headSize);
     }
@@ -472,18 +493,34 @@ final class LayerOps {
       boolean started = qkv.gradientStarted;
       Buffer target = gradientOf(qkv);
       Buffer dQkv = started ? tape.takeScratch(qkv.shape().count()) : target;
-      backend.attentionBackward(
-          out.gradient,
-          qkv.data(),
-          out.data(),
-          lse,
-          mask,
-          keepScale(),
-          dQkv,
-          batch,
-          time,
-          heads,
-          headSize);
+      if (inputs[1] != null) {
+        backend.attentionWithinBackward(
+            inputs[1].data(),
+            out.gradient,
+            qkv.data(),
+            out.data(),
+            lse,
+            mask,
+            keepScale(),
+            dQkv,
+            batch,
+            time,
+            heads,
+            headSize);
+      } else {
+        backend.attentionBackward(
+            out.gradient,
+            qkv.data(),
+            out.data(),
+            lse,
+            mask,
+            keepScale(),
+            dQkv,
+            batch,
+            time,
+            heads,
+            headSize);
+      }
       if (started) {
         backend.scale(dQkv, 1, target, true);
         tape.returnScratch(dQkv);

@@ -660,9 +660,25 @@ public final class Tensor {
    * @return {@code [batch, time, channels]}
    */
   public Tensor attention(int heads, double dropout, TorchGenerator generator) {
-    LayerOps.Attention op = tape.at(LayerOps.Attention.class, this);
+    return attention(heads, dropout, generator, null);
+  }
+
+  /**
+   * Causal multi-head attention that does not look across documents.
+   *
+   * <p>This tensor holds queries, keys and values, {@code [batch, time, 3 * channels]}.
+   *
+   * @param heads number of heads; head h takes channels from {@code h * channels / heads}
+   * @param dropout probability that an attention weight is dropped; 0 for none
+   * @param generator draws what is dropped; may be null without dropout
+   * @param positions nullable; integers {@code [batch, time]}, 0 where a document begins
+   * @return {@code [batch, time, channels]}
+   * @throws UnsupportedOperationException with positions, if the device cannot do it
+   */
+  public Tensor attention(int heads, double dropout, TorchGenerator generator, Tensor positions) {
+    LayerOps.Attention op = tape.at(LayerOps.Attention.class, this, positions);
     if (op == null || op.heads != heads || op.dropout != dropout) {
-      op = tape.add(new LayerOps.Attention(tape, this, heads, dropout));
+      op = tape.add(new LayerOps.Attention(tape, this, positions, heads, dropout));
     }
     op.generator = generator;
     return tape.run(op);

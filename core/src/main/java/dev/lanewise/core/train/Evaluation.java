@@ -37,7 +37,7 @@ public final class Evaluation {
    * @return the loss in nats; its exponential is the perplexity; NaN if no target counts
    */
   public static double meanLoss(Gpt model, TokenBatches batches, Tensor ids, Tensor targets) {
-    return meanLoss(model, batches, ids, targets, Progress.SILENT);
+    return meanLoss(model, batches, ids, targets, null, Progress.SILENT);
   }
 
   /**
@@ -47,11 +47,17 @@ public final class Evaluation {
    * @param batches the batches, from where they stand
    * @param ids integers of a batch's shape, overwritten
    * @param targets likewise
+   * @param positions likewise; null unless the batches' documents are isolated
    * @param progress hears of each batch
    * @return the loss in nats; NaN if it was ended before its last batch
    */
   public static double meanLoss(
-      Gpt model, TokenBatches batches, Tensor ids, Tensor targets, Progress progress) {
+      Gpt model,
+      TokenBatches batches,
+      Tensor ids,
+      Tensor targets,
+      Tensor positions,
+      Progress progress) {
     return model.evaluate(
         () -> {
           double sum = 0;
@@ -64,7 +70,7 @@ public final class Evaluation {
             if (batches.tokens() == 0) {
               continue;
             }
-            sum += loss(model, batches, ids, targets) * batches.tokens();
+            sum += loss(model, batches, ids, targets, positions) * batches.tokens();
             tokens += batches.tokens();
           }
           return sum / tokens;
@@ -72,7 +78,8 @@ public final class Evaluation {
   }
 
   /** Loss of a batch, computed for no more rows than hold tokens: the last may be nearly empty. */
-  private static double loss(Gpt model, TokenBatches batches, Tensor ids, Tensor targets) {
+  private static double loss(
+      Gpt model, TokenBatches batches, Tensor ids, Tensor targets, Tensor positions) {
     Tape tape = model.tape();
     tape.reset();
     int context = batches.context();
@@ -80,7 +87,10 @@ public final class Evaluation {
     if (rows == batches.batch()) {
       ids.upload(batches.inputs());
       targets.upload(batches.targets());
-      return model.loss(ids, targets).item();
+      if (positions != null) {
+        positions.upload(batches.positions());
+      }
+      return model.loss(ids, targets, positions).item();
     }
     long count = (long) rows * context;
     Shape shape = Shape.of(rows, context);
@@ -88,7 +98,12 @@ public final class Evaluation {
     Tensor someTargets = tape.over(shape, targets.data().slice(0, count));
     someIds.upload(batches.inputs().asSlice(0, count * Integer.BYTES));
     someTargets.upload(batches.targets().asSlice(0, count * Integer.BYTES));
-    return model.loss(someIds, someTargets).item();
+    Tensor somePositions = null;
+    if (positions != null) {
+      somePositions = tape.over(shape, positions.data().slice(0, count));
+      somePositions.upload(batches.positions().asSlice(0, count * Integer.BYTES));
+    }
+    return model.loss(someIds, someTargets, somePositions).item();
   }
 
   private static int filledRows(TokenBatches batches) {

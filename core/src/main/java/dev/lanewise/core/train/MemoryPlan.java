@@ -143,11 +143,12 @@ public record MemoryPlan(
       try (AdamW optimizer = new AdamW(tape, parameter -> true)) {
         Tensor ids = tape.ids(Shape.of(batch, context));
         Tensor targets = tape.ids(Shape.of(batch, context));
+        Tensor positions = config.isolateDocuments() ? tape.ids(Shape.of(batch, context)) : null;
         optimizer.zeroGrad();
-        gpt.loss(ids, targets).backward();
+        gpt.loss(ids, targets, positions).backward();
         tape.settleGradients();
         tape.setRecording(false);
-        gpt.eval().loss(ids, targets);
+        gpt.eval().loss(ids, targets, positions);
         // Samples that are written on the way.
         KvCache cache = new KvCache(tape, model, 1, context);
         tape.reset();

@@ -51,6 +51,8 @@ import java.util.Map;
  * @param freeze patterns of names of parameters that stay as they are, {@code *} for any part
  * @param keepBest whether the checkpoint of the smallest validation loss is kept beside the newest
  * @param patience validations without a smaller loss after which training ends; 0 for never
+ * @param isolateDocuments whether documents that share a row know nothing of each other: attention
+ *     does not look across their ends, and positions count from the start of each
  */
 public record TrainConfig(
     long steps,
@@ -85,7 +87,8 @@ public record TrainConfig(
     LoraConfig lora,
     List<String> freeze,
     boolean keepBest,
-    int patience) {
+    int patience,
+    boolean isolateDocuments) {
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -202,6 +205,7 @@ public record TrainConfig(
     map.put("freeze", freeze);
     map.put("keepBest", keepBest);
     map.put("patience", patience);
+    map.put("isolateDocuments", isolateDocuments);
     return map;
   }
 
@@ -274,6 +278,9 @@ public record TrainConfig(
     if (fields.has("patience")) {
       builder.patience(fields.int32("patience"));
     }
+    if (fields.has("isolateDocuments")) {
+      builder.isolateDocuments(fields.flag("isolateDocuments"));
+    }
     return builder.build();
   }
 
@@ -318,6 +325,7 @@ public record TrainConfig(
     builder.freeze = freeze;
     builder.keepBest = keepBest;
     builder.patience = patience;
+    builder.isolateDocuments = isolateDocuments;
     return builder;
   }
 
@@ -356,6 +364,7 @@ public record TrainConfig(
     private List<String> freeze = List.of();
     private boolean keepBest;
     private int patience;
+    private boolean isolateDocuments;
 
     private Builder() {}
 
@@ -557,6 +566,12 @@ public record TrainConfig(
       return this;
     }
 
+    /** Whether documents that share a row know nothing of each other; unless set, they do. */
+    public Builder isolateDocuments(boolean value) {
+      isolateDocuments = value;
+      return this;
+    }
+
     /**
      * The run.
      *
@@ -596,7 +611,8 @@ public record TrainConfig(
           lora,
           freeze,
           keepBest,
-          patience);
+          patience,
+          isolateDocuments);
     }
   }
 }

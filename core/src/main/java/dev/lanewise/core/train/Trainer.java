@@ -47,6 +47,10 @@ public final class Trainer implements AutoCloseable {
   private final Checkpoints.Contents contents;
   private final Tensor ids;
   private final Tensor targets;
+
+  /** Null unless documents are isolated. */
+  private final Tensor positions;
+
   private long step;
   private long skippedInARow;
   private long skipped;
@@ -69,8 +73,8 @@ public final class Trainer implements AutoCloseable {
    *
    * @param model the model, its parameters initialised
    * @param config the run
-   * @param train tokens to train on
-   * @param validation tokens to validate on; may be null
+   * @param train tokens to train on; isolated if the run's documents are
+   * @param validation tokens to validate on, likewise; may be null
    * @param generator draws dropout; the one that the model was made with
    * @param checkpoints where to save; null to save nothing
    * @param listener hears what happens
@@ -83,6 +87,9 @@ public final class Trainer implements AutoCloseable {
       TorchGenerator generator,
       Checkpoints checkpoints,
       TrainListener listener) {
+    if (train.isolates() != config.isolateDocuments()) {
+      throw new IllegalArgumentException("the run and its data differ on isolating documents");
+    }
     this.model = model;
     this.config = config;
     this.schedule = config.lrSchedule();
@@ -119,6 +126,7 @@ public final class Trainer implements AutoCloseable {
     Shape shape = Shape.of(config.batch(), config.context());
     ids = tape.ids(shape);
     targets = tape.ids(shape);
+    positions = train.isolates() ? tape.ids(shape) : null;
   }
 
   /**
@@ -189,8 +197,11 @@ public final class Trainer implements AutoCloseable {
       }
       ids.upload(batches.inputs());
       targets.upload(batches.targets());
+      if (positions != null) {
+        positions.upload(batches.positions());
+      }
       tape.reset();
-      Tensor passLoss = model.loss(ids, targets);
+      Tensor passLoss = model.loss(ids, targets, positions);
       passLoss.backward();
       loss +=
           ahead == null
@@ -315,6 +326,7 @@ public final class Trainer implements AutoCloseable {
               evaluation,
               ids,
               targets,
+              positions,
               (done, count) -> {
                 listener.validating(done * tokens / count, tokens, available);
                 return !stopping;

@@ -3,8 +3,10 @@ package dev.lanewise.core.train;
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.data.TokenBatches;
+import dev.lanewise.core.data.TokenSequence;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptInit;
@@ -88,8 +90,8 @@ public final class TrainingRun implements AutoCloseable {
               new Trainer(
                   model,
                   config,
-                  data.train(),
-                  data.validation(),
+                  isolated(data.train(), data, config),
+                  isolated(data.validation(), data, config),
                   generator,
                   folder.checkpoints(),
                   dispatcher));
@@ -121,6 +123,13 @@ public final class TrainingRun implements AutoCloseable {
       close();
       throw e;
     }
+  }
+
+  /** Tokens whose documents are isolated, if the run's are. */
+  private static TokenSequence isolated(TokenSequence tokens, Dataset data, TrainConfig config) {
+    return config.isolateDocuments() && tokens != null
+        ? tokens.isolated(data.tokenizer().endOfText())
+        : tokens;
   }
 
   private <T extends AutoCloseable> T owned(T resource) {
@@ -226,7 +235,14 @@ public final class TrainingRun implements AutoCloseable {
     TrainConfig config = description.training();
     config.lrSchedule(); // refuses rates that make none
     MemoryPlan plan = MemoryPlan.fitting(config, description.model(), backend);
-    TokenBatches.requireWindow(data.train(), config.context());
+    if (config.isolateDocuments() && !backend.isolatesDocuments()) {
+      throw new UsageException(
+          String.format(
+              Locale.ROOT,
+              "--isolate-documents is not there for %s yet; choose --device cpu, or leave it out.",
+              backend.name()));
+    }
+    TokenBatches.requireWindow(isolated(data.train(), data, config), config.context());
     return plan;
   }
 

@@ -19,6 +19,9 @@ public final class ReferenceBackend implements Backend {
   private static final double GELU = Math.sqrt(2 / Math.PI);
   private final Map<Buffer, Arena> arenas = new HashMap<>();
 
+  /** Where masks begin. */
+  private long firstBit;
+
   /** A backend that holds no memory yet. */
   public ReferenceBackend() {}
 
@@ -46,7 +49,8 @@ public final class ReferenceBackend implements Backend {
     return of(ids).getAtIndex(JAVA_INT, i);
   }
 
-  private static boolean kept(Buffer mask, long i) {
+  private boolean kept(Buffer mask, long element) {
+    long i = firstBit + element;
     return mask == null || (of(mask).get(JAVA_BYTE, i / 8) >> (i % 8) & 1) != 0;
   }
 
@@ -448,6 +452,101 @@ public final class ReferenceBackend implements Backend {
     for (int i = 0; i < sums.length; i++) {
       set(dQkv, i, sums[i]);
     }
+  }
+
+  @Override
+  public boolean isolatesDocuments() {
+    return true;
+  }
+
+  /** Takes the first row of a document in all rows, and its length. */
+  private interface Document {
+    void accept(int row, int length);
+  }
+
+  private void documents(Buffer positions, int batch, int time, int heads, Document each) {
+    for (int b = 0; b < batch; b++) {
+      firstBit = (long) b * heads * time * time;
+      int from = 0;
+      for (int t = 1; t <= time; t++) {
+        if (t == time || id(positions, (long) b * time + t) == 0) {
+          each.accept(b * time + from, t - from);
+          firstBit += (long) heads * (t - from) * (t - from);
+          from = t;
+        }
+      }
+    }
+    firstBit = 0;
+  }
+
+  private static Buffer rows(Buffer buffer, int row, int count, long width) {
+    return buffer.slice(row * width, count * width);
+  }
+
+  @Override
+  public void attentionWithin(
+      Buffer positions,
+      Buffer qkv,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer out,
+      Buffer lse,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    documents(
+        positions,
+        batch,
+        time,
+        heads,
+        (row, n) ->
+            attention(
+                rows(qkv, row, n, 3 * width),
+                dropoutMask,
+                keepScale,
+                rows(out, row, n, width),
+                rows(lse, row, n, heads),
+                1,
+                n,
+                heads,
+                headSize));
+  }
+
+  @Override
+  public void attentionWithinBackward(
+      Buffer positions,
+      Buffer dOut,
+      Buffer qkv,
+      Buffer out,
+      Buffer lse,
+      Buffer dropoutMask,
+      float keepScale,
+      Buffer dQkv,
+      int batch,
+      int time,
+      int heads,
+      int headSize) {
+    long width = (long) heads * headSize;
+    documents(
+        positions,
+        batch,
+        time,
+        heads,
+        (row, n) ->
+            attentionBackward(
+                rows(dOut, row, n, width),
+                rows(qkv, row, n, 3 * width),
+                rows(out, row, n, width),
+                rows(lse, row, n, heads),
+                dropoutMask,
+                keepScale,
+                rows(dQkv, row, n, 3 * width),
+                1,
+                n,
+                heads,
+                headSize));
   }
 
   @Override

@@ -2,6 +2,7 @@ package dev.lanewise.core.data;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -15,6 +16,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalInt;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -165,8 +167,8 @@ class FineTuningDataTest {
       counts = files.filter(f -> f.toString().endsWith(".counts")).findAny().orElseThrow();
     }
     byte[] whole = Files.readAllBytes(counts);
-    assertEquals(16, whole.length);
-    for (byte[] damaged : List.of(new byte[0], new byte[16], new byte[24])) {
+    assertEquals(24, whole.length);
+    for (byte[] damaged : List.of(new byte[0], new byte[16], new byte[24], new byte[32])) {
       Files.write(counts, damaged);
       try (Dataset data = dataset(new ByteTokenizer(), line)) {
         assertEquals("a[bc]", marked(data));
@@ -224,5 +226,63 @@ class FineTuningDataTest {
   void examplesAreToldByTheirName() {
     assertTrue(Examples.are(List.of(Path.of("a.jsonl"), Path.of("B.JSONL"))));
     assertFalse(Examples.are(List.of(Path.of("a.jsonl"), Path.of("b.txt"))));
+  }
+
+  @Test
+  void isolatedDocumentsBeginAnewAndTheirFirstTokensAreNoTargets() throws IOException {
+    BpeTokenizer tokenizer = BpeTokenizer.train("", 257);
+    String turns =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},"
+            + "{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"},"
+            + "{\"role\":\"assistant\",\"content\":\"d\"}]}";
+    String text = "{\"text\":\"xy\"}";
+    // Turns end as texts do, but a conversation is one example.
+    int turnTokens = "User: a\nAssistant: b#User: c\nAssistant: d#".length();
+    for (Tokenizer one : List.of(tokenizer, new ByteTokenizer())) {
+      int end = one.endOfText().isPresent() ? 1 : 0;
+      int length = one.endOfText().isPresent() ? turnTokens : turnTokens + 2;
+      try (Dataset data = dataset(one, text, turns, text)) {
+        TokenSequence isolated = data.train().isolated(one.endOfText());
+        for (long i = 0; i < isolated.length(); i++) {
+          boolean starts = i == 0 || i == 2 + end || i == 2 + end + length;
+          assertEquals(starts, isolated.starts(i), "at " + i);
+          assertEquals(data.train().counts(i) && !starts, isolated.counts(i), "at " + i);
+        }
+        assertTrue(isolated.slice(1, 9).starts(1 + end));
+        try (TokenBatches batches = TokenBatches.sequential(isolated, 2, 40)) {
+          batches.next();
+          int[] positions = batches.positions().toArray(ValueLayout.JAVA_INT);
+          int[] targets = batches.targets().toArray(ValueLayout.JAVA_INT);
+          for (int i = 0; i < 80 && i < isolated.length() - 1; i++) {
+            boolean starts = i == 40 || isolated.starts(i);
+            assertEquals(starts ? 0 : positions[i - 1] + 1, positions[i], "position " + i);
+            assertEquals(isolated.counts(i + 1) ? isolated.get(i + 1) : -100, targets[i], "" + i);
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void documentsOfTextEndWithTheirToken() {
+    TokenSequence tokens = TokenSequence.of(5, 6, 9, 7, 9, 9, 8);
+    TokenSequence isolated = tokens.isolated(OptionalInt.of(9));
+    try (TokenBatches batches = TokenBatches.sequential(isolated, 1, 8)) {
+      batches.next();
+      assertEquals(
+          List.of(0, 1, 2, 0, 1, 0, 1, 2),
+          Arrays.stream(batches.positions().toArray(ValueLayout.JAVA_INT)).boxed().toList());
+      assertEquals(
+          List.of(6, 9, -100, 9, -100, -100, -100, -100),
+          Arrays.stream(batches.targets().toArray(ValueLayout.JAVA_INT)).boxed().toList());
+      assertEquals(3, batches.tokens());
+    }
+    assertTrue(
+        assertThrows(InputException.class, () -> tokens.isolated(OptionalInt.empty()))
+            .getMessage()
+            .contains("leave --isolate-documents out"));
+    try (TokenBatches batches = TokenBatches.sequential(tokens, 1, 8)) {
+      assertNull(batches.positions());
+    }
   }
 }

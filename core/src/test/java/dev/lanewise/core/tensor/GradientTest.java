@@ -126,6 +126,14 @@ class GradientTest {
             "attention with dropout",
             new int[][] {shape(2, 5, 18)},
             x -> x[0].attention(2, 0.3, new TorchGenerator(5))));
+    int[] places = {0, 1, 0, 0, 1, 0, 1, 2, 3, 0};
+    for (double p : new double[] {0, 0.3}) {
+      cases.add(
+          new Case(
+              "attention within documents, dropout " + p,
+              new int[][] {shape(2, 5, 18)},
+              x -> x[0].attention(2, p, new TorchGenerator(5), x[0].tape().stepIds(places, 2, 5))));
+    }
     cases.add(
         new Case(
             "attention beside another reader",

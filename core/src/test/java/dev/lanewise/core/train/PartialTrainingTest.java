@@ -5,13 +5,16 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
 import dev.lanewise.core.base.InputException;
+import dev.lanewise.core.data.Dataset;
 import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.LoraConfig;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.reflect.Proxy;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -154,5 +157,36 @@ class PartialTrainingTest {
     assertTrue(rest.losses.size() < heard.losses.size());
     // Nothing goes on until the limit is lifted.
     assertEquals(0, runs.train(again, model, wild, 0).losses.size());
+  }
+
+  @Test
+  void devicesThatCannotKeepDocumentsApartRefuseTo() {
+    TrainConfig isolating = config(2).isolateDocuments(true).build();
+    Path run = folder.resolve("run");
+    try (CpuBackend cpu = new CpuBackend();
+        Dataset data = runs.data()) {
+      Backend other =
+          (Backend)
+              Proxy.newProxyInstance(
+                  getClass().getClassLoader(),
+                  new Class<?>[] {Backend.class},
+                  (proxy, method, arguments) ->
+                      switch (method.getName()) {
+                        case "isolatesDocuments" -> false;
+                        case "name" -> "other";
+                        default -> method.invoke(cpu, arguments);
+                      });
+      RunFolder.Description description =
+          new RunFolder.Description(model, isolating, runs.source().toMap());
+      String message =
+          assertThrows(
+                  InputException.class,
+                  () -> TrainingRun.begin(new RunFolder(run), description, data, other, List.of()))
+              .getMessage();
+      assertEquals(
+          "--isolate-documents is not there for other yet; choose --device cpu, or leave it out.",
+          message);
+      assertTrue(Files.notExists(run));
+    }
   }
 }
