@@ -63,20 +63,22 @@ public final class LrFinder {
       Tensor ids = model.tape().ids(Shape.of(config.batch(), config.context()));
       Tensor targets = model.tape().ids(Shape.of(config.batch(), config.context()));
       model.train();
-      model.tape().setLossScale(1f / config.accumulate());
       double best = Double.POSITIVE_INFINITY;
       while (done < steps) {
         double rate = from * Math.pow(to / from, done / Math.max(1.0, steps - 1));
         optimizer.zeroGrad();
         double loss = 0;
+        long counted = countTargets(batches, config.accumulate());
         for (int pass = 0; pass < config.accumulate(); pass++) {
           batches.next();
+          float weight = batches.tokens() / (float) counted;
+          model.tape().setLossScale(weight);
           ids.upload(batches.inputs());
           targets.upload(batches.targets());
           model.tape().reset();
           Tensor passLoss = model.loss(ids, targets);
           passLoss.backward();
-          loss += passLoss.item() / config.accumulate();
+          loss += (double) passLoss.item() * weight;
         }
         double norm = optimizer.gradientNorm((float) config.clip());
         if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
@@ -98,6 +100,18 @@ public final class LrFinder {
     losses = Arrays.copyOf(losses, done);
     double[] smoothed = smooth(losses, window);
     return new Result(rates, losses, smoothed, steepest(rates, smoothed, window));
+  }
+
+  /** The targets of the passes to come: each weighs as much as it has of them. */
+  private static long countTargets(TokenBatches batches, int passes) {
+    long position = batches.position();
+    long counted = 0;
+    for (int pass = 0; pass < passes; pass++) {
+      batches.next();
+      counted += batches.tokens();
+    }
+    batches.seek(position);
+    return counted;
   }
 
   /** Rates on each side that a point of the curve is looked at with. */
