@@ -7,6 +7,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
 
 /**
@@ -23,7 +24,7 @@ import jdk.incubator.vector.VectorOperators;
  * byte 8    double  sum of e^(x - largest)
  * byte 64   vector  the padded tail
  * byte 128  vector  sums of the lanes
- * byte 192  floats  largest element of each block, the tail's last
+ * byte 192  floats  largest element of each block, the tail's last; or a short row, padded
  * </pre>
  *
  * Infinities and NaN need no branch: a row that holds NaN, +inf or only -inf gets a sum of NaN or
@@ -37,6 +38,11 @@ final class Exponentials {
   static final int LANE_SUMS = 128;
   private static final int SHIFTS = 192;
 
+  /** Where a short row is padded. */
+  private static final int ROW = SHIFTS;
+
+  private static final int SHORT = 256;
+
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
   private static final ValueLayout.OfDouble DOUBLE = ValueLayout.JAVA_DOUBLE_UNALIGNED;
@@ -45,7 +51,17 @@ final class Exponentials {
 
   /** Scratch memory for rows of {@code cols} elements. */
   static Scratch scratch(long cols) {
-    return Scratch.take(SHIFTS + (cols / BLOCK + 2) * Float.BYTES);
+    long row = isPadded(cols) ? padded(cols) : cols / BLOCK + 2;
+    return Scratch.take(SHIFTS + row * Float.BYTES);
+  }
+
+  /** Whether a row is copied as a whole, since its tail would take as long as the rest. */
+  private static boolean isPadded(long cols) {
+    return cols <= SHORT && cols % LANES != 0;
+  }
+
+  private static int padded(long cols) {
+    return (int) (cols + LANES - 1) / LANES * LANES;
   }
 
   static double maximum(Scratch scratch) {
@@ -60,6 +76,14 @@ final class Exponentials {
   static void exponentials(
       MemorySegment x, long xAt, MemorySegment y, long yAt, long cols, Scratch scratch) {
     MemorySegment s = scratch.segment;
+    if (isPadded(cols)) {
+      int n = padded(cols);
+      pad(x, xAt, (int) cols, s, ROW, n);
+      float shift = finite(maximum(s, ROW, n));
+      s.set(DOUBLE, SUM, exponentials(s, ROW, s, ROW, n, shift, s));
+      s.set(DOUBLE, MAXIMUM, shift);
+      return;
+    }
     int tail = (int) (cols % LANES);
     long whole = cols - tail;
     double maximum = Double.NEGATIVE_INFINITY;
@@ -74,14 +98,14 @@ final class Exponentials {
         s.set(FLOAT, shiftAt, shift);
         shiftAt += Float.BYTES;
         if (shift > maximum) {
-          sum *= Math.exp(maximum - shift);
+          sum = sum == 0 ? 0 : sum * Math.exp(maximum - shift);
           maximum = shift;
         }
-        sum += part * Math.exp(shift - maximum);
+        sum += part * exp(shift - maximum);
       }
     }
     if (tail > 0) {
-      padTail(x, xAt + whole * Float.BYTES, tail, s);
+      pad(x, xAt + whole * Float.BYTES, tail, s, TAIL, LANES);
       float shift = finite(maximum(s, TAIL, LANES));
       double part = exponentials(s, TAIL, s, TAIL, LANES, shift, s);
       s.set(FLOAT, shiftAt, shift);
@@ -89,7 +113,7 @@ final class Exponentials {
         sum *= Math.exp(maximum - shift);
         maximum = shift;
       }
-      sum += part * Math.exp(shift - maximum);
+      sum += part * exp(shift - maximum);
     }
     s.set(DOUBLE, MAXIMUM, maximum);
     s.set(DOUBLE, SUM, sum);
@@ -99,18 +123,23 @@ final class Exponentials {
   static void rescale(
       MemorySegment y, long yAt, long cols, double factor, float summand, Scratch scratch) {
     MemorySegment s = scratch.segment;
+    if (isPadded(cols)) {
+      scale(s, ROW, padded(cols), (float) factor, summand);
+      copy(s, ROW, y, yAt, (int) cols);
+      return;
+    }
     int tail = (int) (cols % LANES);
     long whole = cols - tail;
     double maximum = s.get(DOUBLE, MAXIMUM);
     long shiftAt = SHIFTS;
     for (long from = 0; from < whole; from += BLOCK) {
       int n = (int) Math.min(BLOCK, whole - from);
-      double blockFactor = Math.exp(s.get(FLOAT, shiftAt) - maximum) * factor;
+      double blockFactor = exp(s.get(FLOAT, shiftAt) - maximum) * factor;
       scale(y, yAt + from * Float.BYTES, n, (float) blockFactor, summand);
       shiftAt += Float.BYTES;
     }
     if (tail > 0) {
-      double tailFactor = Math.exp(s.get(FLOAT, shiftAt) - maximum) * factor;
+      double tailFactor = exp(s.get(FLOAT, shiftAt) - maximum) * factor;
       scale(s, TAIL, LANES, (float) tailFactor, summand);
       MemorySegment.copy(s, TAIL, y, yAt + whole * Float.BYTES, (long) tail * Float.BYTES);
     }
@@ -119,6 +148,14 @@ final class Exponentials {
   /** The row's maximum and sum alone. */
   static void statistics(MemorySegment x, long xAt, long cols, Scratch scratch) {
     MemorySegment s = scratch.segment;
+    if (isPadded(cols)) {
+      int n = padded(cols);
+      pad(x, xAt, (int) cols, s, ROW, n);
+      float shift = finite(maximum(s, ROW, n));
+      s.set(DOUBLE, SUM, sumOfExponentials(s, ROW, n, shift, s));
+      s.set(DOUBLE, MAXIMUM, shift);
+      return;
+    }
     int tail = (int) (cols % LANES);
     long whole = cols - tail;
     double maximum = Double.NEGATIVE_INFINITY;
@@ -130,31 +167,51 @@ final class Exponentials {
         float shift = finite(maximum(x, at, n));
         double part = sumOfExponentials(x, at, n, shift, s);
         if (shift > maximum) {
-          sum *= Math.exp(maximum - shift);
+          sum = sum == 0 ? 0 : sum * Math.exp(maximum - shift);
           maximum = shift;
         }
-        sum += part * Math.exp(shift - maximum);
+        sum += part * exp(shift - maximum);
       }
     }
     if (tail > 0) {
-      padTail(x, xAt + whole * Float.BYTES, tail, s);
+      pad(x, xAt + whole * Float.BYTES, tail, s, TAIL, LANES);
       float shift = finite(maximum(s, TAIL, LANES));
       double part = sumOfExponentials(s, TAIL, LANES, shift, s);
       if (shift > maximum) {
         sum *= Math.exp(maximum - shift);
         maximum = shift;
       }
-      sum += part * Math.exp(shift - maximum);
+      sum += part * exp(shift - maximum);
     }
     s.set(DOUBLE, MAXIMUM, maximum);
     s.set(DOUBLE, SUM, sum);
   }
 
-  private static void padTail(MemorySegment x, long at, int n, MemorySegment s) {
-    x = Native.known(x);
-    s = Native.known(s);
-    FloatVector.broadcast(F, Float.NEGATIVE_INFINITY).intoMemorySegment(s, TAIL, ORDER);
-    MemorySegment.copy(x, at, s, TAIL, (long) n * Float.BYTES);
+  /** Copies some elements, and fills up with -inf. */
+  private static void pad(MemorySegment x, long at, int n, MemorySegment s, int to, int padded) {
+    FloatVector.broadcast(F, Float.NEGATIVE_INFINITY)
+        .intoMemorySegment(Native.known(s), to + 4L * (padded - LANES), ORDER);
+    copy(x, at, s, to, n);
+  }
+
+  private static void copy(MemorySegment from, long at, MemorySegment to, long toAt, int n) {
+    from = Native.known(from);
+    to = Native.known(to);
+    int whole = n - n % LANES;
+    for (int i = 0; i < whole; i += LANES) {
+      FloatVector.fromMemorySegment(F, from, at + 4L * i, ORDER)
+          .intoMemorySegment(to, toAt + 4L * i, ORDER);
+    }
+    if (whole < n) {
+      VectorMask<Float> tail = F.indexInRange(whole, n);
+      FloatVector.fromMemorySegment(F, from, at + 4L * whole, ORDER, tail)
+          .intoMemorySegment(to, toAt + 4L * whole, ORDER, tail);
+    }
+  }
+
+  /** {@code e^x}, most often of 0. */
+  private static double exp(double x) {
+    return x == 0 ? 1 : Math.exp(x);
   }
 
   /** A shift of -inf would turn -inf - (-inf) into NaN where 0 is right. */
