@@ -121,7 +121,7 @@ class SuiteTest {
       }
     }
     assertTrue(quick > 30 && quick < 100, quick + " s");
-    assertTrue(full > 300 && full < 2100, full + " s");
+    assertTrue(full > 300 && full < 2300, full + " s");
   }
 
   private static Rates rates(double fma, double memory) {
