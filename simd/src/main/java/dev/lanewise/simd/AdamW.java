@@ -42,15 +42,15 @@ public final class AdamW {
    * @param secondMomentOffset first float of the second moment
    * @param n number of parameters
    * @param learningRate step length
-   * @param beta1 decay of the first moment
-   * @param beta2 decay of the second moment
+   * @param beta1 decay of the first moment, at least 0 and less than 1
+   * @param beta2 decay of the second moment, at least 0 and less than 1
    * @param epsilon added to the corrected root of the second moment
    * @param weightDecay decoupled weight decay
    * @param step number of this step, from 1
    * @param gradientScale factor of the gradient, for clipping; 1 for none
    * @throws IllegalArgumentException before anything is written, if a segment is too short, closed,
-   *     confined to one thread or, where it is updated, read-only, if two of them overlap, or if
-   *     the step is not positive
+   *     confined to another thread or, where it is updated, read-only, if two of them overlap, if
+   *     the step is not positive, or if a rate is not a finite number in its range
    */
   public static void step(
       MemorySegment parameter,
@@ -72,6 +72,11 @@ public final class AdamW {
     if (step < 1) {
       throw new IllegalArgumentException("step " + step + "; the first is 1");
     }
+    requireFinite("learningRate", learningRate);
+    requireDecay("beta1", beta1);
+    requireDecay("beta2", beta2);
+    requireFinite("epsilon", epsilon);
+    requireFinite("weightDecay", weightDecay);
     try (Call call = Call.take()) {
       call.output("parameter", parameter, parameterOffset, n);
       call.input("gradient", gradient, gradientOffset, n);
@@ -88,6 +93,19 @@ public final class AdamW {
       s[EPSILON] = (float) epsilon;
       s[GRADIENT_SCALE] = gradientScale;
       call.spans(1, n, AdamW::step);
+    }
+  }
+
+  private static void requireFinite(String name, double value) {
+    if (!Double.isFinite(value)) {
+      throw new IllegalArgumentException(name + " is " + value + "; it must be finite");
+    }
+  }
+
+  private static void requireDecay(String name, double value) {
+    if (!(value >= 0 && value < 1)) {
+      throw new IllegalArgumentException(
+          name + " is " + value + "; it must be at least 0 and less than 1");
     }
   }
 
@@ -115,7 +133,11 @@ public final class AdamW {
       FloatVector m = FloatVector.fromMemorySegment(F, first, firstAt + at, ORDER).mul(beta1);
       m = g.fma(oneMinusBeta1, m);
       FloatVector v = FloatVector.fromMemorySegment(F, second, secondAt + at, ORDER).mul(beta2);
-      v = g.mul(g).fma(oneMinusBeta2, v);
+      FloatVector square = g.mul(g);
+      FloatVector moment = square.fma(oneMinusBeta2, v);
+      // PyTorch multiplies by 1 - b2 first, which a square that overflows may need.
+      FloatVector safe = g.mul(oneMinusBeta2).fma(g, v);
+      v = moment.blend(safe, square.eq(Float.POSITIVE_INFINITY));
       FloatVector p =
           FloatVector.fromMemorySegment(F, parameter, parameterAt + at, ORDER).mul(decay);
       p = m.div(v.sqrt().fma(rootScale, epsilon)).fma(stepSize, p);

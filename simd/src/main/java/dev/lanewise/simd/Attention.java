@@ -20,8 +20,8 @@ import java.lang.foreign.MemorySegment;
  *
  * <p>Every method checks its arguments first and throws {@link IllegalArgumentException}, having
  * written nothing, when a shape does not match, a view leaves its segment, an output shares memory
- * with another operand or with itself, a segment is closed, confined to one thread, or read-only
- * where it is written. Segments on the Java heap work; they are copied first.
+ * with another operand or with itself, a segment is closed, confined to another thread, or
+ * read-only where it is written. Segments on the Java heap work; they are copied first.
  *
  * {@snippet :
  * // GPT-2: rows of 3 * 768 floats hold q, k and v of 12 heads
@@ -173,6 +173,7 @@ public final class Attention {
       int heads,
       int headSize,
       float scale) {
+    Checks.floats("qkv", qkv);
     AttentionCall call = AttentionCall.SPARES.take();
     try {
       setPacked(call.q, call.k, call.v, qkv, qkvOffset, qkvStride, batch, rows, heads, headSize);
@@ -287,9 +288,11 @@ public final class Attention {
       int heads,
       int headSize,
       float scale) {
+    Checks.floats("qkv", qkv);
     AttentionCall call = AttentionCall.SPARES.take();
     try {
       setPacked(call.q, call.k, call.v, qkv, qkvOffset, qkvStride, batch, rows, heads, headSize);
+      Checks.floats("dQkv", dQkv);
       setPacked(
           call.dq, call.dk, call.dv, dQkv, dQkvOffset, dQkvStride, batch, rows, heads, headSize);
       call.out.set(out, outOffset, batch, rows, heads, headSize, rows * outStride, outStride);
@@ -347,6 +350,8 @@ public final class Attention {
       int heads,
       int headSize,
       float scale) {
+    Checks.floats("kCache", kCache);
+    Checks.floats("vCache", vCache);
     AttentionCall call = AttentionCall.SPARES.take();
     try {
       call.q.set(q, qOffset, batch, rows, heads, headSize, rows * qStride, qStride);

@@ -102,6 +102,10 @@ final class AttentionCall {
     if (firstBit < 0) {
       throw new IllegalArgumentException("keep: negative first bit " + firstBit);
     }
+    if (firstBit > Long.MAX_VALUE - 7 - count) {
+      throw new IllegalArgumentException(
+          "keep: " + count + " bits from bit " + firstBit + " exceed any memory");
+    }
     Checks.readable("keep", bits, 0, (firstBit + count + 7) / 8, 1);
     if (!Float.isFinite(scale)) {
       throw new IllegalArgumentException("keepScale is " + scale + "; it must be finite");
@@ -109,7 +113,11 @@ final class AttentionCall {
   }
 
   private long keepBits() {
-    return Math.multiplyExact((long) batch * heads, (long) queries * keys);
+    try {
+      return Math.multiplyExact((long) batch * heads, (long) queries * keys);
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException("keep: more bits than any memory has", e);
+    }
   }
 
   long lseFloats() {

@@ -3,7 +3,7 @@ package dev.lanewise.simd;
 import java.lang.foreign.MemorySegment;
 import java.util.function.Consumer;
 
-/** Lets {@link Attention} work on heap segments: on native copies that are written back. */
+/** Lets {@link Attention} work on memory that needs stand-ins. */
 final class AttentionHeap {
   private AttentionHeap() {}
 
@@ -73,6 +73,9 @@ final class AttentionHeap {
   }
 
   private static void writeBack(AttentionOperand from, MemorySegment to, long at) {
+    if (to.isNative() && from.segment.address() == to.address() + at) {
+      return;
+    }
     for (int sequence = 0; sequence < from.batch; sequence++) {
       for (int head = 0; head < from.heads; head++) {
         for (int row = 0; row < from.rows; row++) {

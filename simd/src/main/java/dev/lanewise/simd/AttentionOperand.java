@@ -211,8 +211,9 @@ final class AttentionOperand {
       long rowStride,
       long headStride) {
     if (segment == null) {
-      throw new IllegalArgumentException(name + " has no segment");
+      throw new IllegalArgumentException(name + ": its segment is null");
     }
+    Checks.arrayOfFloats(name, segment);
     if (batch < 0 || rows < 0 || heads < 0 || headSize < 0 || offset < 0) {
       throw new IllegalArgumentException(
           String.format(

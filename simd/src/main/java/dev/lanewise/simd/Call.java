@@ -123,28 +123,34 @@ final class Call implements Workers.Task, AutoCloseable {
 
   void input(String name, MemorySegment segment, long offset, long floats) {
     add(name, segment, offset, 1, floats, floats, Float.BYTES, false);
+    Checks.arrayOfFloats(name, segment);
   }
 
   void input(String name, MemorySegment segment, long offset, long rows, long cols, long stride) {
     add(name, segment, offset, rows, cols, stride, Float.BYTES, false);
+    Checks.arrayOfFloats(name, segment);
   }
 
   void input(String name, Matrix m) {
     requireRows(name, m);
     add(name, m.segment(), m.offset(), m.rows(), m.cols(), m.stride(), Float.BYTES, false);
+    Checks.arrayOfFloats(name, m.segment());
   }
 
   void output(String name, MemorySegment segment, long offset, long floats) {
     add(name, segment, offset, 1, floats, floats, Float.BYTES, true);
+    Checks.arrayOfFloats(name, segment);
   }
 
   void output(String name, MemorySegment segment, long offset, long rows, long cols, long stride) {
     add(name, segment, offset, rows, cols, stride, Float.BYTES, true);
+    Checks.arrayOfFloats(name, segment);
   }
 
   void output(String name, Matrix m) {
     requireRows(name, m);
     add(name, m.segment(), m.offset(), m.rows(), m.cols(), m.stride(), Float.BYTES, true);
+    Checks.arrayOfFloats(name, m.segment());
   }
 
   /** Indices of 4 or 8 bytes, or elements of another size. */
@@ -213,7 +219,7 @@ final class Call implements Workers.Task, AutoCloseable {
       throw new IllegalArgumentException(
           name + ": stride " + rowStride + " is shorter than a row of " + cols);
     }
-    long extent = rows == 0 || cols == 0 ? 0 : extent(name, rows, cols, rowStride);
+    long extent = Checks.extent(name, rows, cols, rowStride);
     if (isOutput) {
       Checks.writable(name, s, offset, extent, elementBytes);
     } else {
@@ -229,15 +235,6 @@ final class Call implements Workers.Task, AutoCloseable {
     written[k] = isOutput;
     names[k] = name;
     count++;
-  }
-
-  private static long extent(String name, long rows, long cols, long stride) {
-    try {
-      return Math.addExact(Math.multiplyExact(rows - 1, stride), cols);
-    } catch (ArithmeticException e) {
-      throw new IllegalArgumentException(
-          name + ": " + rows + " rows of stride " + stride + " exceed any memory", e);
-    }
   }
 
   /**
@@ -480,7 +477,7 @@ final class Call implements Workers.Task, AutoCloseable {
 
   private boolean isNative() {
     for (int k = 0; k < count; k++) {
-      if (segment[k] != null && !segment[k].isNative()) {
+      if (Staging.needed(segment[k])) {
         return false;
       }
     }
@@ -490,7 +487,7 @@ final class Call implements Workers.Task, AutoCloseable {
   private void runStaged(int tasks) {
     try (Staging staging = new Staging()) {
       for (int k = 0; k < count; k++) {
-        if (segment[k] == null || segment[k].isNative()) {
+        if (!Staging.needed(segment[k])) {
           continue;
         }
         segment[k] =
@@ -527,6 +524,10 @@ final class Call implements Workers.Task, AutoCloseable {
 
   void setFloat(int k, long i, float value) {
     segment[k].set(FLOAT, start[k] + i * Float.BYTES, value);
+  }
+
+  void setFloat(int k, long row, long col, float value) {
+    segment[k].set(FLOAT, at(k, row, col), value);
   }
 
   /** Element {@code i} of an operand of indices. */

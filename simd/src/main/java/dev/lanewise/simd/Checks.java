@@ -12,6 +12,11 @@ final class Checks {
    */
   private static final Thread OTHER = new Thread(() -> {}, "lanewise-never-started");
 
+  static {
+    // The first class that any door reaches.
+    Requirements.check();
+  }
+
   private Checks() {}
 
   /**
@@ -43,11 +48,13 @@ final class Checks {
               + " elements");
     }
     accessible(name, segment);
+    arrayOf(name, segment, elementBytes);
   }
 
   /** As {@link #readable} for floats. */
   static void readable(String name, MemorySegment segment, long offset, long floats) {
     readable(name, segment, offset, floats, Float.BYTES);
+    arrayOfFloats(name, segment);
   }
 
   /** As {@link #readable}, and the segment may be written. */
@@ -62,6 +69,7 @@ final class Checks {
   /** As {@link #writable} for floats. */
   static void writable(String name, MemorySegment segment, long offset, long floats) {
     writable(name, segment, offset, floats, Float.BYTES);
+    arrayOfFloats(name, segment);
   }
 
   /** Refuses a matrix that the workers may not read. Its bounds were checked when it was made. */
@@ -70,6 +78,11 @@ final class Checks {
       throw new IllegalArgumentException(name + " is null");
     }
     accessible(name, matrix.segment());
+    if (matrix.type() == ElementType.FLOAT32) {
+      arrayOfFloats(name, matrix.segment());
+    } else {
+      arrayOf(name, matrix.segment(), matrix.type().bytes());
+    }
   }
 
   /** Refuses a matrix that the workers may not write. Its bounds were checked when it was made. */
@@ -84,12 +97,73 @@ final class Checks {
     if (!segment.scope().isAlive()) {
       throw new IllegalArgumentException(name + ": its arena is closed");
     }
-    if (!segment.isAccessibleBy(OTHER)) {
+    if (isConfined(segment) && !segment.isAccessibleBy(Thread.currentThread())) {
       throw new IllegalArgumentException(
-          name
-              + ": its arena is confined to one thread, which worker threads cannot read; use a"
-              + " shared, automatic or global arena");
+          name + ": its arena is confined to another thread than the one that calls");
     }
+  }
+
+  /** Whether one thread alone may touch a segment. */
+  static boolean isConfined(MemorySegment segment) {
+    return !segment.isAccessibleBy(OTHER);
+  }
+
+  /**
+   * Refuses an array on the heap whose elements have another size, since its numbers would be
+   * misread. Bytes may hold anything.
+   */
+  static void arrayOf(String name, MemorySegment segment, int elementBytes) {
+    if (segment.isNative()) {
+      return;
+    }
+    Object array = segment.heapBase().orElse(null);
+    int bytes =
+        switch (array) {
+          case byte[] a -> 1;
+          case short[] a -> 2;
+          case char[] a -> 2;
+          case int[] a -> 4;
+          case float[] a -> 4;
+          case long[] a -> 8;
+          case double[] a -> 8;
+          // A read-only segment does not show its array, only how far it is surely aligned.
+          case null, default ->
+              segment.maxByteAlignment() > elementBytes ? (int) segment.maxByteAlignment() : 1;
+        };
+    if (bytes != 1 && bytes != elementBytes) {
+      String kind = array == null ? "an array of elements of " + bytes + " bytes" : array(array);
+      throw new IllegalArgumentException(
+          name + " is " + kind + " on the heap; elements of " + elementBytes + " bytes are needed");
+    }
+  }
+
+  /** Refuses null. */
+  static void present(String name, Object object) {
+    if (object == null) {
+      throw new IllegalArgumentException(name + " is null");
+    }
+  }
+
+  /** Refuses null and arrays of anything but floats, where a door takes one operand as several. */
+  static void floats(String name, MemorySegment segment) {
+    present(name, segment);
+    arrayOfFloats(name, segment);
+  }
+
+  /** As {@link #arrayOf} for floats, which no array of ints holds. */
+  static void arrayOfFloats(String name, MemorySegment segment) {
+    if (segment.isNative()) {
+      return;
+    }
+    arrayOf(name, segment, Float.BYTES);
+    if (segment.heapBase().orElse(null) instanceof int[] array) {
+      throw new IllegalArgumentException(
+          name + " is " + array(array) + " on the heap; floats are needed");
+    }
+  }
+
+  private static String array(Object array) {
+    return "an array of type " + array.getClass().getSimpleName();
   }
 
   /** Floats from the first to past the last element of a matrix, gaps between rows included. */
@@ -101,7 +175,24 @@ final class Checks {
 
   /** Floats from the first to past the last element of stored rows, gaps included. */
   static long extent(long rows, long cols, long stride) {
-    return rows == 0 || cols == 0 ? 0 : Math.addExact(Math.multiplyExact(rows - 1, stride), cols);
+    if (rows == 0 || cols == 0) {
+      return 0;
+    }
+    try {
+      return Math.addExact(Math.multiplyExact(rows - 1, stride), cols);
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException(
+          rows + " rows of stride " + stride + " exceed any memory", e);
+    }
+  }
+
+  /** As {@link #extent(long, long, long)}, and who is too large is said. */
+  static long extent(String name, long rows, long cols, long stride) {
+    try {
+      return extent(rows, cols, stride);
+    } catch (IllegalArgumentException e) {
+      throw new IllegalArgumentException(name + ": " + e.getMessage(), e);
+    }
   }
 
   /**
@@ -304,18 +395,12 @@ final class Checks {
     if (aBytes == 0 || bBytes == 0 || a.isNative() != b.isNative()) {
       return false;
     }
-    if (!a.isNative() && mayDiffer(a, b)) {
+    // Read-only segments of the heap do not show their array, but know whether it is the same.
+    if (!a.isNative() && a.asOverlappingSlice(b).isEmpty()) {
       return false;
     }
     long aStart = a.address() + aFrom;
     long bStart = b.address() + bFrom;
     return aStart < bStart + bBytes && bStart < aStart + aBytes;
-  }
-
-  /** A read-only heap segment does not tell its array; it is taken as the same to be safe. */
-  private static boolean mayDiffer(MemorySegment a, MemorySegment b) {
-    return a.heapBase().isPresent()
-        && b.heapBase().isPresent()
-        && a.heapBase().get() != b.heapBase().get();
   }
 }

@@ -35,7 +35,12 @@ public final class CrossEntropy {
     /** Sum of weighted losses over the sum of weights, rows that are ignored left out. */
     MEAN,
     /** Sum of weighted losses. */
-    SUM
+    SUM,
+    /**
+     * The weighted losses stay as they are, one for each row; there is no loss of all, and NaN is
+     * returned in its place. Gradients are those of each row's loss, not divided by anything.
+     */
+    NONE
   }
 
   /**
@@ -60,16 +65,22 @@ public final class CrossEntropy {
     /**
      * Checks the values.
      *
-     * @throws IllegalArgumentException if label smoothing is outside {@code [0, 1]}, or combined
-     *     with class weights
+     * @throws IllegalArgumentException if there is no reduction, or label smoothing is outside
+     *     {@code [0, 1]} or combined with class weights
      */
     public Options {
+      if (reduction == null) {
+        throw new IllegalArgumentException("reduction is null");
+      }
       if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
         throw new IllegalArgumentException(
             "label smoothing is " + labelSmoothing + "; it must be from 0 to 1");
       }
       if (labelSmoothing > 0 && classWeights != null) {
         throw new IllegalArgumentException("class weights cannot be combined with label smoothing");
+      }
+      if (classWeights != null) {
+        Checks.arrayOfFloats("classWeights", classWeights);
       }
     }
 
@@ -125,7 +136,7 @@ public final class CrossEntropy {
    * @param losses {@code rows} floats; receives each row's weighted loss
    * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
    * @param options reduction, ignored target and so on
-   * @return the reduced loss
+   * @return the reduced loss; NaN if there is no reduction
    */
   public static float forward(
       Matrix logits, Indices targets, MemorySegment losses, MemorySegment lse, Options options) {
@@ -147,7 +158,7 @@ public final class CrossEntropy {
    *     loss; may be exactly {@code logits}
    * @param scale gradient of the reduced loss
    * @param options reduction, ignored target and so on
-   * @return the reduced loss, not scaled
+   * @return the reduced loss; NaN if there is no reduction; not scaled
    */
   public static float forwardBackward(
       Matrix logits,
@@ -200,7 +211,7 @@ public final class CrossEntropy {
    * @param lossesOffset first loss, counted in floats
    * @param scale gradient of the reduced loss
    * @param options reduction, ignored target and so on
-   * @return the reduced loss, not scaled
+   * @return the reduced loss; NaN if there is no reduction; not scaled
    */
   public static float forwardBackward(
       MemorySegment logits,
@@ -283,6 +294,7 @@ public final class CrossEntropy {
       long from,
       MemorySegment upstream,
       Options options) {
+    Checks.present("options", options);
     call.output("losses", losses, from, rows);
     if (lse == null) {
       call.absent();
@@ -320,7 +332,11 @@ public final class CrossEntropy {
     }
     call.byRows(body);
     float loss = sum(call, rows);
-    return isMean ? (float) (loss / weight) : loss;
+    return switch (reduction) {
+      case MEAN -> (float) (loss / weight);
+      case SUM -> loss;
+      case NONE -> Float.NaN;
+    };
   }
 
   /**

@@ -17,7 +17,7 @@ import jdk.incubator.vector.VectorOperators;
  * views. Outputs may be exactly an input of the same shape and may not overlap one otherwise. All
  * run on the {@link Workers} and allocate nothing.
  *
- * <p>A wrong shape, a segment that is too short, closed, confined to one thread or, where it is
+ * <p>A wrong shape, a segment that is too short, closed, confined to another thread or, where it is
  * written, read-only, and a forbidden overlap give an {@link IllegalArgumentException} before
  * anything is written.
  */
@@ -94,6 +94,7 @@ public final class Elementwise {
    */
   public static void apply(
       Unary f, MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    Checks.present("f", f);
     VectorMath.map(x, xOffset, y, yOffset, n, f.forward);
   }
 
@@ -105,6 +106,7 @@ public final class Elementwise {
    * @param y {@code [rows, cols]}; may be exactly {@code x}
    */
   public static void apply(Unary f, Matrix x, Matrix y) {
+    Checks.present("f", f);
     VectorMath.map(x, y, f.forward);
   }
 
@@ -136,6 +138,7 @@ public final class Elementwise {
       long dxOffset,
       long n,
       boolean accumulate) {
+    Checks.present("f", f);
     try (Call call = Call.take()) {
       if (f == Unary.NEGATE) {
         call.input("dy", dy, dyOffset, n);
@@ -165,6 +168,7 @@ public final class Elementwise {
    */
   public static void backward(
       Unary f, Matrix x, Matrix y, Matrix dy, Matrix dx, boolean accumulate) {
+    Checks.present("f", f);
     Matrix read = f == Unary.NEGATE ? dy : f.needsArgument() ? x : y;
     String name = f.needsArgument() ? "x" : "y";
     Call.sameShape("dy", dy, name, read);
@@ -201,6 +205,7 @@ public final class Elementwise {
       MemorySegment y,
       long yOffset,
       long n) {
+    Checks.present("f", f);
     try (Call call = Call.take()) {
       call.input("a", a, aOffset, n);
       call.input("b", b, bOffset, n);
@@ -221,6 +226,7 @@ public final class Elementwise {
    * @param y {@code [rows, cols]}; may be exactly {@code a}, or {@code b} when that has its shape
    */
   public static void apply(Binary f, Matrix a, Matrix b, Matrix y) {
+    Checks.present("f", f);
     Call.sameShape("a", a, "y", y);
     try (Call call = Call.take()) {
       call.input("a", a);

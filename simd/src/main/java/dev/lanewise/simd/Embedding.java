@@ -50,7 +50,8 @@ public final class Embedding {
       } else {
         call.input("positions", positions);
       }
-      int rows = out == null ? 0 : out.rows();
+      Checks.present("out", out);
+      int rows = out.rows();
       call.indices("ids", ids, rows);
       call.output("out", out);
       prepare(call, "table", table, positions, firstPosition, time, out);
@@ -98,7 +99,8 @@ public final class Embedding {
       } else {
         call.output("dPositions", dPositions);
       }
-      int rows = dOut == null ? 0 : dOut.rows();
+      Checks.present("dOut", dOut);
+      int rows = dOut.rows();
       call.indices("ids", ids, rows);
       call.input("dOut", dOut);
       prepare(call, "dTable", dTable, dPositions, firstPosition, time, dOut);

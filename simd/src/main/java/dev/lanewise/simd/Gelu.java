@@ -89,11 +89,13 @@ public final class Gelu {
    */
   public static void forward(
       Form form, MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
+    Checks.present("form", form);
     VectorMath.map(x, xOffset, y, yOffset, n, form.forward);
   }
 
   /** {@code y = gelu(x)} for each element; {@code y} may be exactly {@code x}. */
   public static void forward(Form form, Matrix x, Matrix y) {
+    Checks.present("form", form);
     VectorMath.map(x, y, form.forward);
   }
 
@@ -120,6 +122,7 @@ public final class Gelu {
       long dxOffset,
       long n,
       boolean accumulate) {
+    Checks.present("form", form);
     try (Call call = Call.take()) {
       call.input("x", x, xOffset, n);
       call.input("dy", dy, dyOffset, n);
@@ -132,6 +135,7 @@ public final class Gelu {
    * {@code dx = dy gelu'(x)} for each element; {@code dx} may be exactly {@code x} or {@code dy}.
    */
   public static void backward(Form form, Matrix x, Matrix dy, Matrix dx, boolean accumulate) {
+    Checks.present("form", form);
     Call.sameShape("x", x, "dy", dy);
     Call.sameShape("x", x, "dx", dx);
     try (Call call = Call.take()) {

@@ -18,7 +18,7 @@ import java.lang.foreign.MemorySegment;
  *   <li>C must not share memory with A, B or an epilogue's operands, and must be writable. A and B
  *       may overlap.
  *   <li>Segments may be native or on the Java heap (those are copied first, which costs time), at
- *       any alignment, but not of a confined arena.
+ *       any alignment; of a confined arena, if the caller is its thread.
  *   <li>What is wrong with the arguments is thrown as {@link IllegalArgumentException} before
  *       anything is written.
  *   <li>Sums run over the depth in an order that depends on the shape and orientation alone, with
@@ -605,7 +605,15 @@ public final class Gemm {
   }
 
   static long spread(int batches, long apart, long extent) {
-    return extent == 0 ? 0 : Math.addExact(Math.multiplyExact(batches - 1L, apart), extent);
+    if (extent == 0) {
+      return 0;
+    }
+    try {
+      return Math.addExact(Math.multiplyExact(batches - 1L, apart), extent);
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException(
+          batches + " products " + apart + " elements apart exceed any memory", e);
+    }
   }
 
   private static void runBatched(
@@ -767,6 +775,7 @@ public final class Gemm {
       int cols,
       boolean isTransposed,
       ElementType type) {
+    Checks.present(name + "Type", type);
     if (rows < 0 || cols < 0) {
       throw new IllegalArgumentException(name + " has a negative shape: " + rows + " x " + cols);
     }
@@ -775,8 +784,11 @@ public final class Gemm {
       throw new IllegalArgumentException(
           name + ": stride " + stride + " is shorter than a stored row of " + storedCols);
     }
-    long extent = extent(rows, cols, stride, isTransposed);
+    long extent = Checks.extent(name, isTransposed ? cols : rows, storedCols, stride);
     Checks.readable(name, segment, offset, extent, type.bytes());
+    if (type == ElementType.FLOAT32) {
+      Checks.arrayOfFloats(name, segment);
+    }
   }
 
   private static long checkOutput(MemorySegment c, long offset, long ldc, int m, int n) {

@@ -40,6 +40,7 @@ public record Heads(
    *     view reaches past the segment
    */
   public Heads {
+    Checks.floats("segment", segment);
     AttentionOperand.check(
         "view", segment, offset, batch, rows, heads, headSize, batchStride, rowStride, headStride);
   }

@@ -18,6 +18,15 @@ public record Indices(MemorySegment segment, long offset, long length, boolean i
    * @throws IllegalArgumentException if the indices do not fit in the segment
    */
   public Indices {
+    if (segment == null) {
+      throw new IllegalArgumentException("segment is null");
+    }
+    Checks.arrayOf("segment", segment, isLong ? Long.BYTES : Integer.BYTES);
+    Object array = segment.heapBase().orElse(null);
+    if (array instanceof float[] || array instanceof double[]) {
+      throw new IllegalArgumentException(
+          "segment is an array of type " + array.getClass().getSimpleName() + "; not of indices");
+    }
     long room = segment.byteSize() / (isLong ? Long.BYTES : Integer.BYTES);
     if (offset < 0 || length < 0 || length > room || offset > room - length) {
       throw new IllegalArgumentException(

@@ -14,10 +14,11 @@ import jdk.incubator.vector.VectorMask;
  *
  * <p>{@code y = (x - mean) rstd w + b} with the biased variance and {@code rstd = 1 / sqrt(variance
  * + eps)}. The variance is taken about a mean that was corrected once, so a constant row gives
- * exactly the bias. With {@code g = w dy} and {@code h = (x - mean) rstd} the gradient is {@code dx
- * = rstd (g - mean(g) - h mean(g h))}, {@code dw += sum over rows of dy h}, {@code db += sum over
- * rows of dy}. The sums over rows are taken over fixed groups of rows, the same to the bit for any
- * number of threads.
+ * exactly the bias. Rows whose squares no float can hold, of numbers from about 1e19 on, are
+ * normalised in double precision, slowly. With {@code g = w dy} and {@code h = (x - mean) rstd} the
+ * gradient is {@code dx = rstd (g - mean(g) - h mean(g h))}, {@code dw += sum over rows of dy h},
+ * {@code db += sum over rows of dy}. The sums over rows are taken over fixed groups of rows, the
+ * same to the bit for any number of threads.
  *
  * <p>Matrices are {@code [rows, cols]}; weight, bias and their gradients {@code cols} floats, mean
  * and rstd {@code rows} floats, from the start of their segments. Outputs may be exactly the input
@@ -68,6 +69,7 @@ public final class LayerNorm {
   private static final long SHIFT_AT = NUMBERS + 8;
   private static final long MEAN_G_AT = NUMBERS + 12;
   private static final long MEAN_GH_AT = NUMBERS + 16;
+  private static final long VARIANCE_AT = NUMBERS + 20;
   private static final long ROW_BYTES = NUMBERS + 64;
 
   private LayerNorm() {}
@@ -236,8 +238,33 @@ public final class LayerNorm {
     sums(x, xAt, xStride, rows, cols, kept);
     guesses(rows, cols, kept);
     deviations(x, xAt, xStride, rows, cols, kept);
-    statistics(call, row, rows, cols, kept);
+    boolean isOrdinary = statistics(call, row, rows, cols, kept);
     long yAt = call.at(Y, row, 0);
+    long yStride = call.at(Y, row + 1, 0) - yAt;
+    if (isOrdinary) {
+      normalise(call, x, xAt, xStride, yAt, yStride, rows, cols, kept);
+      return;
+    }
+    for (int i = 0; i < rows; i++) {
+      MemorySegment own = kept.asSlice(i * ROW_BYTES, ROW_BYTES);
+      if (Float.isFinite(own.get(FLOAT, VARIANCE_AT)) || !wide(call, x, xAt, row + i, cols)) {
+        normalise(call, x, xAt, xStride, yAt, yStride, 1, cols, own);
+      }
+      xAt += xStride;
+      yAt += yStride;
+    }
+  }
+
+  private static void normalise(
+      Call call,
+      MemorySegment x,
+      long xAt,
+      long xStride,
+      long yAt,
+      long yStride,
+      int rows,
+      int cols,
+      MemorySegment kept) {
     normalise(
         x,
         xAt,
@@ -248,10 +275,44 @@ public final class LayerNorm {
         call.at(BIAS, 0, 0),
         call.segment[Y],
         yAt,
-        call.at(Y, row + 1, 0) - yAt,
+        yStride,
         rows,
         cols,
         kept);
+  }
+
+  /**
+   * Normalises a row of finite numbers whose sum, or whose squares' sum, no float can hold, in
+   * double precision.
+   *
+   * @return false if there is another kind of number, and nothing was done
+   */
+  private static boolean wide(Call call, MemorySegment x, long xAt, long row, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+      sum += x.get(FLOAT, xAt + (long) i * Float.BYTES);
+    }
+    if (!Double.isFinite(sum)) {
+      return false;
+    }
+    double mean = sum / n;
+    double squares = 0;
+    for (int i = 0; i < n; i++) {
+      double d = x.get(FLOAT, xAt + (long) i * Float.BYTES) - mean;
+      squares += d * d;
+    }
+    double rstd = 1 / Math.sqrt(squares / n + call.scalar[0]);
+    for (int i = 0; i < n; i++) {
+      double h = (x.get(FLOAT, xAt + (long) i * Float.BYTES) - mean) * rstd;
+      call.setFloat(Y, row, i, (float) (h * call.getFloat(WEIGHT, i) + call.getFloat(BIAS, i)));
+    }
+    if (call.has(MEAN)) {
+      call.setFloat(MEAN, row, (float) mean);
+    }
+    if (call.has(RSTD)) {
+      call.setFloat(RSTD, row, (float) rstd);
+    }
+    return true;
   }
 
   /** Lane sums of {@code x}. */
@@ -334,8 +395,10 @@ public final class LayerNorm {
     }
   }
 
-  private static void statistics(Call call, long first, int rows, int cols, MemorySegment kept) {
+  /** Writes what each row is shifted and scaled by; whether all of their variances are finite. */
+  private static boolean statistics(Call call, long first, int rows, int cols, MemorySegment kept) {
     float eps = call.scalar[0];
+    boolean isOrdinary = true;
     for (int row = 0; row < rows; row++) {
       long at = row * ROW_BYTES;
       double deviation = Lanes.sum(kept, at + SUM_LANES) / cols;
@@ -350,7 +413,10 @@ public final class LayerNorm {
       if (call.has(RSTD)) {
         call.setFloat(RSTD, first + row, rstd);
       }
+      kept.set(FLOAT, at + VARIANCE_AT, (float) variance);
+      isOrdinary &= Float.isFinite((float) variance);
     }
+    return isOrdinary;
   }
 
   /** {@code y = ((x - guess) rstd + shift) weight + bias}. */

@@ -38,7 +38,7 @@ public final class LinearCrossEntropy {
    * @param losses {@code rows} floats; receives each row's weighted loss
    * @param lse null, or {@code rows} floats; receives each row's log-sum-exp
    * @param options reduction, ignored target and so on
-   * @return the reduced loss
+   * @return the reduced loss; NaN if there is no reduction
    */
   public static float forward(
       Matrix x,
@@ -64,7 +64,7 @@ public final class LinearCrossEntropy {
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
    * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
    *     afterwards; null for memory that the process keeps for later calls
-   * @return the reduced loss
+   * @return the reduced loss; NaN if there is no reduction
    */
   public static float forward(
       Matrix x,
@@ -95,7 +95,7 @@ public final class LinearCrossEntropy {
    * @param accumulate whether the gradient is added to {@code dw}, or else overwrites it
    * @param scale gradient of the reduced loss
    * @param options reduction, ignored target and so on
-   * @return the reduced loss, not scaled
+   * @return the reduced loss; NaN if there is no reduction; not scaled
    */
   public static float forwardBackward(
       Matrix x,
@@ -144,7 +144,7 @@ public final class LinearCrossEntropy {
    * @param mostRows most rows of logits to hold at a time; 0 for as many as is fastest
    * @param working native memory of at least {@link #workingBytes} bytes for them, undefined
    *     afterwards; null for memory that the process keeps for later calls
-   * @return the reduced loss, not scaled
+   * @return the reduced loss; NaN if there is no reduction; not scaled
    */
   public static float forwardBackward(
       Matrix x,
@@ -161,6 +161,7 @@ public final class LinearCrossEntropy {
       int mostRows,
       MemorySegment working) {
     int rows = check(x, w, targets, losses, lse, dx, dw, options);
+    Checks.present("products", products);
     if (mostRows < 0) {
       throw new IllegalArgumentException("at most " + mostRows + " rows of logits at a time");
     }
@@ -211,7 +212,11 @@ public final class LinearCrossEntropy {
     for (int row = 0; row < rows; row++) {
       loss += losses.get(FLOAT, 4L * row);
     }
-    return (float) (isMean ? loss / weight : loss);
+    return switch (options.reduction()) {
+      case MEAN -> (float) (loss / weight);
+      case SUM -> (float) loss;
+      case NONE -> Float.NaN;
+    };
   }
 
   private static void multiply(
@@ -446,6 +451,8 @@ public final class LinearCrossEntropy {
       CrossEntropy.Options options) {
     Checks.readable("x", x);
     Checks.readable("w", w);
+    Checks.present("targets", targets);
+    Checks.present("options", options);
     int rows = x.rows();
     int classes = w.rows();
     if (x.cols() != w.cols()) {

@@ -38,6 +38,9 @@ public record Matrix(
       long stride,
       boolean isTransposed,
       ElementType type) {
+    if (segment == null) {
+      throw new IllegalArgumentException("segment is null");
+    }
     int storedRows = isTransposed ? cols : rows;
     int storedCols = isTransposed ? rows : cols;
     if (rows < 0 || cols < 0 || offset < 0) {
@@ -47,6 +50,10 @@ public record Matrix(
     if (stride < storedCols) {
       throw new IllegalArgumentException(
           "stride " + stride + " is shorter than a stored row of " + storedCols);
+    }
+    Checks.arrayOf("segment", segment, type.bytes());
+    if (type == ElementType.FLOAT32) {
+      Checks.arrayOfFloats("segment", segment);
     }
     if (storedRows > 0 && storedCols > 0) {
       long room = segment.byteSize() / type.bytes() - offset - storedCols;

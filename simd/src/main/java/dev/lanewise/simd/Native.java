@@ -42,6 +42,14 @@ final class Native {
     return ALL == null ? 0 : scratch.address();
   }
 
+  /**
+   * A part of native memory under a name that no thread owns; null without native access. Nobody
+   * may close the memory while it is in use.
+   */
+  static MemorySegment alias(MemorySegment segment, long offset, long bytes) {
+    return ALL == null ? null : ALL.asSlice(segment.address() + offset, bytes);
+  }
+
   /** Returns {@code segment}, which must not lie on the Java heap. */
   static MemorySegment known(MemorySegment segment) {
     if (!segment.isNative()) {

@@ -66,10 +66,17 @@ public final class NativeMemory {
    * @param bytes size, at least 0
    * @param arena owner; the memory is freed when it is closed
    * @return {@code bytes} bytes
-   * @throws IllegalArgumentException if {@code bytes} is negative
+   * @throws IllegalArgumentException if {@code bytes} is negative, or the arena null
    * @throws OutOfMemoryError if there is not that much
    */
   public static MemorySegment allocate(long bytes, Arena arena) {
+    Checks.present("arena", arena);
+    if (bytes < 0) {
+      throw new IllegalArgumentException("memory of " + bytes + " bytes");
+    }
+    if (bytes > Long.MAX_VALUE - LARGE_PAGE) {
+      throw new OutOfMemoryError("no system has room for " + bytes + " bytes");
+    }
     if (bytes >= LARGE_PAGE && MMAP != null && MUNMAP != null && MADVISE != null) {
       return map(bytes, arena);
     }
@@ -78,7 +85,7 @@ public final class NativeMemory {
 
   @SuppressWarnings("restricted")
   private static MemorySegment map(long bytes, Arena arena) {
-    long size = Math.addExact(bytes, LARGE_PAGE);
+    long size = bytes + LARGE_PAGE;
     try {
       long address = (long) MMAP.invokeExact(0L, size, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
       if (address == -1) {

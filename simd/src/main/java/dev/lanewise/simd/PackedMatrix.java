@@ -84,6 +84,8 @@ public final class PackedMatrix {
    * @param type how it is packed: floats for {@link Gemm}, bfloat16 for {@link Bfloat16Gemm}
    */
   public PackedMatrix(Arena arena, int rows, int cols, ElementType type) {
+    Checks.present("arena", arena);
+    Checks.present("type", type);
     if (rows < 0 || cols < 0) {
       throw new IllegalArgumentException("negative shape: " + rows + " x " + cols);
     }
@@ -93,7 +95,11 @@ public final class PackedMatrix {
     this.units = type == ElementType.BFLOAT16 ? Bfloat16Packing.pairs(rows) : rows;
     this.blockDepth = Blocking.depth(units);
     this.segment = arena.allocate(Math.max(64, bytes(rows, cols, type)), 64);
-    Checks.readable("packed matrix", segment, 0, 0);
+    if (Checks.isConfined(segment)) {
+      throw new IllegalArgumentException(
+          "arena is confined to one thread, but all threads read a packed matrix; use a shared,"
+              + " automatic or global arena");
+    }
   }
 
   /**
@@ -116,6 +122,7 @@ public final class PackedMatrix {
    * @return the packed operand
    */
   public static PackedMatrix of(Arena arena, MatrixView matrix, ElementType type) {
+    Checks.readable("matrix", matrix);
     PackedMatrix packed = new PackedMatrix(arena, matrix.rows(), matrix.cols(), type);
     packed.pack(matrix);
     return packed;
@@ -141,8 +148,17 @@ public final class PackedMatrix {
    * @return bytes, a little more than its elements take
    */
   public static long bytes(int rows, int cols, ElementType type) {
+    Checks.present("type", type);
+    if (rows < 0 || cols < 0) {
+      throw new IllegalArgumentException("negative shape: " + rows + " x " + cols);
+    }
     long units = type == ElementType.BFLOAT16 ? Bfloat16Packing.pairs(rows) : rows;
-    return units * Blocking.packedCols(cols) * Float.BYTES;
+    try {
+      return Math.multiplyExact(units * Float.BYTES, Blocking.packedCols(cols));
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException(
+          "a packed matrix of " + rows + " x " + cols + " exceeds any memory", e);
+    }
   }
 
   /**

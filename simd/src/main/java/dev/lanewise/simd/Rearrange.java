@@ -80,6 +80,8 @@ public final class Rearrange {
    * @param y {@code [cols, rows]}
    */
   public static void transpose(Matrix x, Matrix y) {
+    Checks.present("x", x);
+    Checks.present("y", y);
     if (x.rows() != y.cols() || x.cols() != y.rows()) {
       throw new IllegalArgumentException(
           "x is "

@@ -65,6 +65,7 @@ public final class Reduce {
   }
 
   private static double chunked(MemorySegment x, long offset, long n, Call.Body body) {
+    Checks.readable("x", x, offset, n);
     int tasks = Math.toIntExact((n + CHUNK - 1) / CHUNK);
     try (Call call = Call.take();
         Scratch parts = Scratch.take((long) tasks * Double.BYTES)) {
@@ -166,6 +167,7 @@ public final class Reduce {
     if (n < 1) {
       throw new IllegalArgumentException("the largest of " + n + " elements");
     }
+    Checks.readable("x", x, offset, n);
     int tasks = Math.toIntExact((n + CHUNK - 1) / CHUNK);
     try (Call call = Call.take();
         Scratch parts = Scratch.take((long) tasks * Float.BYTES)) {
@@ -213,6 +215,7 @@ public final class Reduce {
    * @param placesOffset first int to write
    */
   public static void argmax(Matrix x, MemorySegment places, long placesOffset) {
+    Checks.present("x", x);
     if (x.cols() == 0 && x.rows() > 0) {
       throw new IllegalArgumentException("the largest of rows without columns");
     }
@@ -264,6 +267,7 @@ public final class Reduce {
    * @param accumulate whether the sums are added to {@code out}, or else overwrite it
    */
   public static void rowSums(Matrix x, MemorySegment out, long outOffset, boolean accumulate) {
+    Checks.present("x", x);
     try (Call call = Call.take()) {
       call.input("x", x);
       call.output("out", out, outOffset, x.rows());
@@ -293,6 +297,7 @@ public final class Reduce {
    * @param accumulate whether the sums are added to {@code out}, or else overwrite it
    */
   public static void columnSums(Matrix x, MemorySegment out, long outOffset, boolean accumulate) {
+    Checks.present("x", x);
     int rows = x.rows();
     int cols = x.cols();
     int taskRows = partRows(rows);

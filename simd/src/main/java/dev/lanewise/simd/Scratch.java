@@ -9,11 +9,15 @@ import java.util.stream.IntStream;
 /**
  * Native working memory that outlives the call that needs it: taken, used by any thread, released
  * and used again. Contents are undefined when taken. Nothing is ever returned to the system, so the
- * memory held is the most that was in use at once.
+ * memory held is the most that was in use at once; what copies of a caller's arrays take is limited
+ * by {@link Staging}.
  */
 final class Scratch implements AutoCloseable {
   private static final int SMALLEST_SHIFT = 12;
-  private static final int CLASSES = 36;
+
+  /** The largest class has more bytes than any machine, which then says so itself. */
+  private static final int CLASSES = 80;
+
   private static final AtomicLong HELD = new AtomicLong();
   private static final List<Spares<Scratch>> FREE =
       IntStream.range(0, CLASSES).mapToObj(c -> new Spares<>(() -> new Scratch(c))).toList();

@@ -1,13 +1,16 @@
 package dev.lanewise.simd;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 
 /**
  * Native stand-ins for segments on the Java heap, so that kernels see native memory only: a kernel
- * that meets both kinds loses most of its speed for good. Used at the public doors, after the
- * checks:
+ * that meets both kinds loses most of its speed for good. And stand-ins that all workers may touch
+ * for memory that is confined to the caller's thread: the same memory under another name, since
+ * nobody else can close it during the call, or, without native access, a copy too. Used at the
+ * public doors, after the checks:
  *
  * {@snippet :
  * try (var staging = new Staging()) {
@@ -25,25 +28,28 @@ final class Staging implements AutoCloseable {
   private record Output(
       MemorySegment to, long offset, MemorySegment from, long rows, long rowBytes, long stride) {}
 
-  private final List<Scratch> taken = new ArrayList<>();
+  /** Copies of more bytes are given back to the system after the call. */
+  private static final long LARGEST_KEPT = 64L << 20;
+
+  private final List<AutoCloseable> taken = new ArrayList<>();
   private final List<Output> outputs = new ArrayList<>();
 
-  /** Whether any of the segments lies on the Java heap; null counts as native. */
+  /** Whether a segment lies on the Java heap or is confined to a thread; null does not. */
   static boolean needed(MemorySegment a) {
-    return a != null && !a.isNative();
+    return a != null && (!a.isNative() || Checks.isConfined(a));
   }
 
-  /** Whether any of the segments lies on the Java heap; null counts as native. */
+  /** Whether any of the segments needs a stand-in. */
   static boolean needed(MemorySegment a, MemorySegment b) {
     return needed(a) || needed(b);
   }
 
-  /** Whether any of the segments lies on the Java heap; null counts as native. */
+  /** Whether any of the segments needs a stand-in. */
   static boolean needed(MemorySegment a, MemorySegment b, MemorySegment c) {
     return needed(a) || needed(b) || needed(c);
   }
 
-  /** Whether any of the segments lies on the Java heap; null counts as native. */
+  /** Whether any of the segments needs a stand-in. */
   static boolean needed(MemorySegment... segments) {
     for (MemorySegment segment : segments) {
       if (needed(segment)) {
@@ -53,24 +59,48 @@ final class Staging implements AutoCloseable {
     return false;
   }
 
-  /** A native copy of {@code bytes} bytes for reading; null stays null. */
+  /** A stand-in of {@code bytes} bytes for reading; null stays null. */
   MemorySegment input(MemorySegment segment, long offset, long bytes) {
     if (segment == null) {
       return null;
     }
-    Scratch scratch = Scratch.take(Math.max(1, bytes));
-    taken.add(scratch);
-    MemorySegment.copy(segment, offset, scratch.segment, 0, bytes);
-    return scratch.segment;
+    MemorySegment same = inPlace(segment, offset, bytes);
+    return same == null ? copy(segment, offset, bytes) : same;
   }
 
-  /** A native copy that {@link #finish} copies back as a whole; null stays null. */
+  /** The memory itself, as a segment that every thread may touch; null if it must be copied. */
+  private static MemorySegment inPlace(MemorySegment segment, long offset, long bytes) {
+    if (!segment.isNative()) {
+      return null;
+    }
+    if (!Checks.isConfined(segment)) {
+      return segment.asSlice(offset, bytes);
+    }
+    return Native.alias(segment, offset, bytes);
+  }
+
+  private MemorySegment copy(MemorySegment segment, long offset, long bytes) {
+    MemorySegment to;
+    if (bytes > LARGEST_KEPT) {
+      Arena arena = Arena.ofShared();
+      taken.add(arena);
+      to = NativeMemory.allocate(bytes, arena);
+    } else {
+      Scratch scratch = Scratch.take(Math.max(1, bytes));
+      taken.add(scratch);
+      to = scratch.segment;
+    }
+    MemorySegment.copy(segment, offset, to, 0, bytes);
+    return to;
+  }
+
+  /** A stand-in that {@link #finish} copies back as a whole; null stays null. */
   MemorySegment output(MemorySegment segment, long offset, long bytes) {
     return output(segment, offset, 1, bytes, bytes);
   }
 
   /**
-   * A native copy of which {@link #finish} copies back {@code rows} rows of {@code rowBytes} bytes,
+   * A stand-in of which {@link #finish} copies back {@code rows} rows of {@code rowBytes} bytes,
    * {@code stride} bytes apart; the gaps between rows stay untouched. Null stays null.
    */
   MemorySegment output(MemorySegment segment, long offset, long rows, long rowBytes, long stride) {
@@ -78,7 +108,11 @@ final class Staging implements AutoCloseable {
       return null;
     }
     long bytes = rows == 0 || rowBytes == 0 ? 0 : (rows - 1) * stride + rowBytes;
-    MemorySegment copy = input(segment, offset, bytes);
+    MemorySegment same = inPlace(segment, offset, bytes);
+    if (same != null) {
+      return same;
+    }
+    MemorySegment copy = copy(segment, offset, bytes);
     outputs.add(new Output(segment, offset, copy, bytes == 0 ? 0 : rows, rowBytes, stride));
     return copy;
   }
@@ -94,8 +128,11 @@ final class Staging implements AutoCloseable {
 
   @Override
   public void close() {
-    for (Scratch scratch : taken) {
-      scratch.close();
+    for (AutoCloseable memory : taken) {
+      switch (memory) {
+        case Scratch scratch -> scratch.close();
+        default -> ((Arena) memory).close();
+      }
     }
   }
 }

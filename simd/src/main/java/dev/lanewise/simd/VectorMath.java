@@ -70,8 +70,8 @@ public final class VectorMath {
    *
    * @param x {@code n} floats from {@code xOffset}
    * @param y {@code n} floats from {@code yOffset}; may be exactly {@code x}
-   * @throws IllegalArgumentException if a segment is too short, closed, confined to one thread or,
-   *     for {@code y}, read-only, or if the two overlap without being the same
+   * @throws IllegalArgumentException if a segment is too short, closed, confined to another thread
+   *     or, for {@code y}, read-only, or if the two overlap without being the same
    */
   public static void exp(MemorySegment x, long xOffset, MemorySegment y, long yOffset, long n) {
     map(x, xOffset, y, yOffset, n, VectorMath::exp);

@@ -3,6 +3,7 @@ package dev.lanewise.simd;
 import static dev.lanewise.simd.CrossEntropyTest.assertClose;
 import static dev.lanewise.simd.VectorMathTest.refused;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -78,6 +79,47 @@ class AdamWTest {
         AdamW.step(p, 0, g, 0, m, 0, v, 0, n, 1e-3, 0.9, 0.95, 1e-8, 0.1, 3, 0.25f);
         assertClose(expected, Memory.toArray(p), 3e-7);
       }
+    }
+  }
+
+  /** A square that overflows times a small factor may be in range: PyTorch's order keeps it. */
+  @Test
+  void hugeGradientsOverflowWhereTheyDoInPyTorch() {
+    float[] gradients = {1e19f, 1.9e19f, -3e19f, 5e20f, 6e20f, 1e30f, Float.POSITIVE_INFINITY, 2};
+    try (Arena arena = Arena.ofShared()) {
+      for (int n : new int[] {gradients.length, 4 * Machine.LANES + 5}) {
+        MemorySegment p = Memory.ALIGNED.floats(arena, n);
+        MemorySegment g = Memory.ALIGNED.floats(arena, n);
+        MemorySegment m = Memory.ALIGNED.floats(arena, n);
+        MemorySegment v = Memory.ALIGNED.floats(arena, n);
+        for (int i = 0; i < n; i++) {
+          Memory.set(g, i, gradients[i % gradients.length]);
+        }
+        AdamW.step(p, 0, g, 0, m, 0, v, 0, n, 0.1, 0.9, 0.999, 1e-8, 0, 1, 1);
+        for (int i = 0; i < n; i++) {
+          double exact = (float) (1 - 0.999) * (double) Memory.get(g, i) * Memory.get(g, i);
+          assertTrue(Memory.ulps(exact, Memory.get(v, i)) <= 1.5, i + ": " + Memory.get(v, i));
+        }
+      }
+    }
+  }
+
+  @Test
+  void ratesThatAreNoNumbersAreRefused() {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment s = Memory.ALIGNED.floats(arena, 16);
+      double[] good = {1e-3, 0.9, 0.999, 1e-8, 0.1};
+      String[] names = {"learningRate", "beta1", "beta2", "epsilon", "weightDecay"};
+      for (int i = 0; i < good.length; i++) {
+        for (double bad : new double[] {Double.NaN, Double.POSITIVE_INFINITY}) {
+          double[] r = good.clone();
+          r[i] = bad;
+          refused(
+              names[i],
+              () -> AdamW.step(s, 0, s, 4, s, 8, s, 12, 4, r[0], r[1], r[2], r[3], r[4], 1, 1));
+        }
+      }
+      refused("beta2", () -> AdamW.step(s, 0, s, 4, s, 8, s, 12, 4, 1, 0.9, 1, 0, 0, 1, 1));
     }
   }
 

@@ -609,10 +609,6 @@ class AttentionTest {
     refused(() -> Attention.forward(q, k, v, readOnly, lse, 0, 1, true, null));
     Heads shared = new Heads(out.segment(), 0, 1, 6, 2, 8, 0, 8, 0);
     refused(() -> Attention.forward(q, k, v, shared, lse, 0, 1, true, null));
-    try (Arena confined = Arena.ofConfined()) {
-      Heads mine = Heads.ofHeads(confined.allocate(96 * 4), 0, 1, 6, 2, 8);
-      refused(() -> Attention.forward(q, k, v, mine, lse, 0, 1, true, null));
-    }
     Arena arena = Arena.ofShared();
     Heads closed = Heads.ofHeads(arena.allocate(96 * 4), 0, 1, 6, 2, 8);
     arena.close();

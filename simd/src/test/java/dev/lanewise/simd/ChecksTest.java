@@ -39,7 +39,24 @@ class ChecksTest {
     refused("closed", () -> Checks.readable("x", closed, 0, 1));
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment confined = arena.allocate(8);
-      refused("confined", () -> Checks.readable("x", confined, 0, 1));
+      assertDoesNotThrow(() -> Checks.readable("x", confined, 0, 1));
+      refused(
+          "another thread",
+          () -> {
+            Throwable[] thrown = new Throwable[1];
+            Thread other =
+                Thread.ofPlatform()
+                    .start(
+                        () -> {
+                          try {
+                            Checks.readable("x", confined, 0, 1);
+                          } catch (RuntimeException e) {
+                            thrown[0] = e;
+                          }
+                        });
+            other.join();
+            throw thrown[0];
+          });
     }
     MemorySegment readOnly = Arena.global().allocate(8).asReadOnly();
     assertDoesNotThrow(() -> Checks.readable("x", readOnly, 0, 2));
@@ -61,6 +78,11 @@ class ChecksTest {
         () -> Checks.disjoint("y", heap, 0, 10, "x", MemorySegment.ofArray(array), 9, 1));
     assertDoesNotThrow(
         () -> Checks.disjoint("y", heap, 0, 9, "x", MemorySegment.ofArray(new float[9]), 0, 9));
+    assertDoesNotThrow(
+        () ->
+            Checks.disjoint(
+                "y", heap, 0, 9, "x", MemorySegment.ofArray(new float[9]).asReadOnly(), 0, 9));
+    refused("shares memory", () -> Checks.disjoint("y", heap, 0, 10, "x", heap.asReadOnly(), 9, 1));
   }
 
   @Test
@@ -87,6 +109,42 @@ class ChecksTest {
       staging.finish();
     }
     assertArrayEquals(new float[] {1, -1, -2, 4, 5, -5, -6, 8}, array);
+  }
+
+  @Test
+  void largeCopiesAreGivenBack() {
+    long held = Scratch.heldBytes();
+    byte[] array = new byte[100 << 20];
+    array[array.length - 1] = 7;
+    try (var staging = new Staging()) {
+      MemorySegment copy = staging.output(MemorySegment.ofArray(array), 0, array.length);
+      assertEquals(7, copy.get(ValueLayout.JAVA_BYTE, array.length - 1));
+      copy.set(ValueLayout.JAVA_BYTE, 3, (byte) 5);
+      staging.finish();
+    }
+    assertEquals(5, array[3]);
+    assertEquals(held, Scratch.heldBytes());
+  }
+
+  @Test
+  void arraysOfOtherNumbersAreRefused() {
+    for (MemorySegment s :
+        new MemorySegment[] {
+          MemorySegment.ofArray(new double[4]),
+          MemorySegment.ofArray(new long[4]),
+          MemorySegment.ofArray(new short[4]),
+          MemorySegment.ofArray(new char[4]),
+          MemorySegment.ofArray(new int[4]),
+          MemorySegment.ofArray(new double[4]).asReadOnly()
+        }) {
+      refused("x is an array", () -> Checks.readable("x", s, 0, 1));
+      refused("segment is an array", () -> new Matrix(s, 1, 1));
+    }
+    assertDoesNotThrow(() -> Checks.readable("x", MemorySegment.ofArray(new byte[4]), 0, 1));
+    MemorySegment ints = MemorySegment.ofArray(new int[4]);
+    assertDoesNotThrow(() -> Indices.ofInts(ints, 4));
+    refused("segment is an array", () -> Indices.ofLongs(ints, 2));
+    refused("segment is an array", () -> Indices.ofInts(MemorySegment.ofArray(new float[4]), 4));
   }
 
   @Test

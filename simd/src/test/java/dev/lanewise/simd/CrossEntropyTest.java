@@ -351,6 +351,41 @@ class CrossEntropyTest {
     }
   }
 
+  /** PyTorch's reduction "none" gives the rows' losses, and each its own gradient. */
+  @Test
+  void withoutReductionRowsStayAlone() {
+    try (Arena arena = Arena.ofShared()) {
+      Random random = new Random(8);
+      Matrix x = new Matrix(arena.allocate(4L * 5 * 11), 5, 11);
+      for (int i = 0; i < 55; i++) {
+        Memory.set(x.segment(), i, (float) random.nextGaussian());
+      }
+      Indices targets = Indices.ofInts(Memory.ALIGNED.ofInts(arena, 3, 0, -100, 10, 7), 5);
+      MemorySegment losses = arena.allocate(20);
+      MemorySegment upstream = Memory.ALIGNED.of(arena, 1, 2, 3, -1, 0.5f);
+      Matrix dx = new Matrix(arena.allocate(4L * 5 * 11), 5, 11);
+      Options none = Options.DEFAULT.withReduction(Reduction.NONE);
+      float loss = CrossEntropy.forwardBackward(x, targets, losses, null, upstream, dx, 1, none);
+      assertTrue(Float.isNaN(loss));
+      assertTrue(Float.isNaN(CrossEntropy.forward(x, targets, losses, null, none)));
+      for (int row = 0; row < 5; row++) {
+        int target = new int[] {3, 0, -100, 10, 7}[row];
+        double sum = 0;
+        for (int j = 0; j < 11; j++) {
+          sum += Math.exp(Memory.get(x.segment(), row * 11 + j));
+        }
+        boolean counts = target >= 0;
+        double expected = counts ? Math.log(sum) - Memory.get(x.segment(), row * 11 + target) : 0;
+        assertEquals(expected, Memory.get(losses, row), 1e-6);
+        for (int j = 0; j < 11; j++) {
+          double p = Math.exp(Memory.get(x.segment(), row * 11 + j)) / sum;
+          double d = counts ? Memory.get(upstream, row) * (p - (j == target ? 1 : 0)) : 0;
+          assertEquals(d, Memory.get(dx.segment(), row * 11 + j), 1e-6);
+        }
+      }
+    }
+  }
+
   @Test
   void wrongCallsAreRefusedBeforeAnythingIsWritten() {
     try (Arena arena = Arena.ofShared()) {

@@ -4,6 +4,7 @@ import static dev.lanewise.simd.CrossEntropyTest.assertClose;
 import static dev.lanewise.simd.VectorMathTest.refused;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -49,6 +50,73 @@ class LayerNormTest {
         assertClose(FIXTURES.doubles(name + ".d_x"), Memory.toArray(y.segment()), tolerance);
         assertClose(FIXTURES.doubles(name + ".d_w"), Memory.toArray(dw), 4e-6);
         assertClose(FIXTURES.doubles(name + ".d_b"), Memory.toArray(db), 4e-6);
+      }
+    }
+  }
+
+  /** Against double precision; some rows of each call are ordinary and keep their bits. */
+  @ParameterizedTest
+  @ValueSource(floats = {1e18f, 1e19f, 1e20f, 3e24f, 1e30f, 1e37f, 3e38f})
+  void rowsWhoseSquaresOverflowAreNormalised(float size) {
+    Random random = new Random(3);
+    for (int cols : new int[] {1, 2, 7, 64, 300, 2500}) {
+      int rows = 5;
+      try (Arena arena = Arena.ofShared()) {
+        Matrix x = new Matrix(random(Memory.ALIGNED, arena, rows * cols, random), rows, cols);
+        Matrix plain = new Matrix(arena.allocate(4L * rows * cols), rows, cols);
+        Matrix y = new Matrix(arena.allocate(4L * rows * cols), rows, cols);
+        MemorySegment w = random(Memory.ALIGNED, arena, cols, random);
+        MemorySegment b = random(Memory.ALIGNED, arena, cols, random);
+        MemorySegment mean = arena.allocate(4L * rows);
+        MemorySegment rstd = arena.allocate(4L * rows);
+        LayerNorm.forward(x, w, b, plain, null, null, EPS);
+        for (int row = 1; row < rows; row += 2) {
+          for (int j = 0; j < cols; j++) {
+            float v = Math.clamp(at(x, row, j) * size / 4, -size, size);
+            Memory.set(x.segment(), (long) row * cols + j, v);
+          }
+        }
+        MemorySegment before = arena.allocate(4L * rows * cols).copyFrom(x.segment());
+        LayerNorm.forward(x, w, b, y, mean, rstd, EPS);
+        LayerNorm.forward(x, w, b, x, null, null, EPS);
+        assertEquals(-1, x.segment().mismatch(y.segment()), "in place");
+        for (int row = 0; row < rows; row++) {
+          double m = 0;
+          for (int j = 0; j < cols; j++) {
+            m += Memory.get(before, row * cols + j) / (double) cols;
+          }
+          double variance = 0;
+          for (int j = 0; j < cols; j++) {
+            double d = Memory.get(before, row * cols + j) - m;
+            variance += d * d / cols;
+          }
+          for (int j = 0; j < cols; j++) {
+            double h = (Memory.get(before, row * cols + j) - m) / Math.sqrt(variance + EPS);
+            double expected = h * Memory.get(w, j) + Memory.get(b, j);
+            assertEquals(expected, at(y, row, j), 2e-5, "row " + row);
+            if (row % 2 == 0) {
+              assertEquals(at(plain, row, j), at(y, row, j));
+            }
+          }
+          assertEquals(m, Memory.get(mean, row), 1e-6 * (Math.abs(m) + Math.sqrt(variance)));
+          double r = 1 / Math.sqrt(variance + EPS);
+          assertEquals(r, Memory.get(rstd, row), 1e-5 * r);
+        }
+      }
+    }
+  }
+
+  @Test
+  void rowsThatAreNotFiniteStayNaN() {
+    try (Arena arena = Arena.ofShared()) {
+      for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
+        Matrix x = new Matrix(Memory.ALIGNED.of(arena, 1, 2, bad, 3e38f, 5, 6, 7, 9), 2, 4);
+        Matrix y = new Matrix(arena.allocate(32), 2, 4);
+        MemorySegment w = Memory.ALIGNED.of(arena, 1, 1, 1, 1);
+        LayerNorm.forward(x, w, arena.allocate(16), y, null, null, EPS);
+        for (int j = 0; j < 4; j++) {
+          assertTrue(Float.isNaN(at(y, 0, j)) && !Float.isNaN(at(y, 1, j)));
+        }
       }
     }
   }
