@@ -163,8 +163,8 @@ final class GemmJob implements Workers.Task {
     blocks = Math.max(1, Blocking.blocks(units));
     blockDepth = Blocking.depth(units);
     addsInTiles = false;
-    boolean isPlain = packed == null && !isPaired;
-    if (isPlain && m <= SkinnyKernel.ROWS) {
+    boolean hasStoredFloats = packed == null && !isPaired;
+    if (hasStoredFloats && m <= SkinnyKernel.ROWS) {
       long aRow = aTransposed ? Float.BYTES : aStride;
       long aStep = aTransposed ? aStride : Float.BYTES;
       if (bTransposed) {
@@ -177,7 +177,7 @@ final class GemmJob implements Workers.Task {
         return;
       }
     }
-    if (isPlain && n <= SkinnyKernel.ROWS && !aTransposed && k >= LONG_ROW * n) {
+    if (hasStoredFloats && n <= SkinnyKernel.ROWS && !aTransposed && k >= LONG_ROW * n) {
       // The same with operands in each other's place: rows of A are what is read once.
       exchange();
       try {
