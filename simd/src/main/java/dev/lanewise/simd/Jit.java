@@ -40,6 +40,7 @@ final class Jit {
                 "dev/lanewise/simd/Dropout.*", "dev/lanewise/simd/Elementwise.*",
                 "dev/lanewise/simd/Embedding.*", "dev/lanewise/simd/EpilogueKernel.*",
                 "dev/lanewise/simd/Exponentials.*", "dev/lanewise/simd/Gelu.*",
+                "dev/lanewise/simd/Int8Kernel.*",
                 "dev/lanewise/simd/Lanes.*", "dev/lanewise/simd/LayerNorm.*",
                 "dev/lanewise/simd/LogSoftmax.*", "dev/lanewise/simd/MicroKernel.*",
                 "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",

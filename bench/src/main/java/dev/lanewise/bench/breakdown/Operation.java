@@ -28,7 +28,7 @@ record Operation(String label, double flops, double bytes) {
   static Operation of(String name, Object[] arguments) {
     Call c = new Call(arguments);
     return switch (name) {
-      case "free", "upload", "download", "freezeWeights" -> null;
+      case "free", "upload", "download", "freezeWeights", "releaseWeights" -> null;
       case "linear" -> {
         String extras =
             (c.has(2) ? " +bias" : "")

@@ -5,6 +5,7 @@ import dev.lanewise.bench.contest.Case;
 import dev.lanewise.bench.contest.Inputs;
 import dev.lanewise.bench.contest.Workload;
 import dev.lanewise.core.backend.Backend;
+import dev.lanewise.core.backend.FrozenWeights;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
@@ -71,7 +72,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
       ids = null;
       targets = null;
       optimizer = null;
-      backend.freezeWeights(true);
+      backend.freezeWeights(FrozenWeights.of(task.word("weights", "exact")));
       generator = new TextGenerator(model);
     }
   }
@@ -89,7 +90,8 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
     double width = c.number("width");
     double tokens = c.number("tokens");
     double matrices = 12 * layers * width * width + (double) c.number("vocabulary") * width;
-    int weightBytes = c.isBfloat16() ? 2 : 4;
+    double weightBytes =
+        c.word("weights", "exact").equals("q8_0") ? 17 / 16.0 : c.isBfloat16() ? 2 : 4;
     if (c.operation().equals("train")) {
       double all = c.number("batch") * tokens;
       double attention = 2 * layers * (tokens + 1) * width;

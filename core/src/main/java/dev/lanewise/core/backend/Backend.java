@@ -1,5 +1,6 @@
 package dev.lanewise.core.backend;
 
+import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.random.TorchGenerator;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -41,13 +42,21 @@ public interface Backend extends AutoCloseable {
   }
 
   /**
-   * Says whether weights of linear layers stay as they are, as in generating: a device may then
-   * keep them in the form in which it multiplies fastest, half as large as they are if that is
-   * bfloat16. Results are the same to the bit.
+   * Says that weights of linear layers stay as they are until {@link #releaseWeights}, as in
+   * generating: a device may then keep them in another form beside.
    *
-   * @param frozen whether nobody changes weights from now on
+   * @param form how; a device that has no other form for the same results keeps them as they are
+   * @throws InputException if a form that changes results is not to be had here
    */
-  default void freezeWeights(boolean frozen) {}
+  default void freezeWeights(FrozenWeights form) {
+    if (form != FrozenWeights.EXACT) {
+      throw new InputException(
+          "Weights as " + form + " are for a CPU; leave that out, or compute with --device cpu.");
+    }
+  }
+
+  /** Says that weights may change again. */
+  default void releaseWeights() {}
 
   // Memory ---------------------------------------------------------------------------------------
 

@@ -13,10 +13,14 @@ import dev.lanewise.simd.Embedding;
 import dev.lanewise.simd.Epilogue;
 import dev.lanewise.simd.Gelu;
 import dev.lanewise.simd.Gemm;
+import dev.lanewise.simd.Indices;
+import dev.lanewise.simd.Int8Gemm;
+import dev.lanewise.simd.Int8Matrix;
 import dev.lanewise.simd.LayerNorm;
 import dev.lanewise.simd.LinearCrossEntropy;
 import dev.lanewise.simd.LogSoftmax;
 import dev.lanewise.simd.Machine;
+import dev.lanewise.simd.Matrix;
 import dev.lanewise.simd.PackedMatrix;
 import dev.lanewise.simd.Reduce;
 import dev.lanewise.simd.Softmax;
@@ -38,8 +42,11 @@ public final class CpuBackend implements Backend {
   private CrossEntropy.Options lossOptions = CrossEntropy.Options.DEFAULT;
   private CpuBuffer scratch;
 
-  /** Weights that do not change, as products read them; null while they may. */
+  /** Weights that do not change, as products of bfloat16 read them; else null. */
   private IdentityHashMap<Buffer, PackedMatrix> frozen;
+
+  /** Weights that do not change, in 8 bits; else null. */
+  private IdentityHashMap<Buffer, Int8Matrix> integers;
 
   private Arena frozenMemory;
 
@@ -87,15 +94,26 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
-  public void freezeWeights(boolean isFrozen) {
-    if (frozen != null) {
-      frozen = null;
-      frozenMemory.close();
-    }
-    // A few rows of floats read weights of floats fastest where they lie.
-    if (isFrozen && isBfloat16) {
+  public void freezeWeights(FrozenWeights form) {
+    releaseWeights();
+    if (form == FrozenWeights.Q8_0) {
+      integers = new IdentityHashMap<>();
+    } else if (isBfloat16) {
       frozen = new IdentityHashMap<>();
-      frozenMemory = Arena.ofShared();
+    } else {
+      // A few rows of floats read weights of floats fastest where they lie.
+      return;
+    }
+    frozenMemory = Arena.ofShared();
+  }
+
+  @Override
+  public void releaseWeights() {
+    frozen = null;
+    integers = null;
+    if (frozenMemory != null) {
+      frozenMemory.close();
+      frozenMemory = null;
     }
   }
 
@@ -106,6 +124,15 @@ public final class CpuBackend implements Backend {
           PackedMatrix.of(
               frozenMemory, matrix(weight, outputs, inputs).transposed(), ElementType.BFLOAT16);
       frozen.put(weight, packed);
+    }
+    return packed;
+  }
+
+  private Int8Matrix integers(Buffer weight, int inputs, int outputs) {
+    Int8Matrix packed = integers.get(weight);
+    if (packed == null) {
+      packed = Int8Matrix.of(frozenMemory, matrix(weight, outputs, inputs).transposed());
+      integers.put(weight, packed);
     }
     return packed;
   }
@@ -137,7 +164,7 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void close() {
-    freezeWeights(false);
+    releaseWeights();
     arenas.values().forEach(Arena::close);
     arenas.clear();
     scratch = null;
@@ -147,7 +174,7 @@ public final class CpuBackend implements Backend {
     return buffer == null ? null : ((CpuBuffer) buffer).segment();
   }
 
-  private static dev.lanewise.simd.Matrix matrix(Buffer buffer, int rows, int cols) {
+  private static Matrix matrix(Buffer buffer, int rows, int cols) {
     return ((CpuBuffer) buffer).matrix(rows, cols);
   }
 
@@ -214,13 +241,13 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  private static dev.lanewise.simd.Matrix table(Buffer table, int channels) {
+  private static Matrix table(Buffer table, int channels) {
     return table == null
         ? null
         : matrix(table, Math.toIntExact(table.length() / channels), channels);
   }
 
-  private static dev.lanewise.simd.Indices indices(Buffer ids) {
+  private static Indices indices(Buffer ids) {
     return ((CpuBuffer) ids).indices();
   }
 
@@ -315,6 +342,20 @@ public final class CpuBackend implements Backend {
         .gradient(Epilogue.Activation.NONE, null)
         .residual(residual == null || residual == out ? null : matrix(residual, rows, outputs));
     boolean adds = residual != null && residual == out;
+    if (integers != null) {
+      Int8Gemm.gemm(
+          rows,
+          of(x),
+          0,
+          inputs,
+          integers(weight, inputs, outputs),
+          adds ? 1 : 0,
+          of(out),
+          0,
+          outputs,
+          epilogue);
+      return;
+    }
     if (frozen != null) {
       Bfloat16Gemm.gemm(
           false,
@@ -735,6 +776,10 @@ public final class CpuBackend implements Backend {
       int vocab,
       int mostRows,
       Buffer logits) {
+    if (integers != null && dx == null && dWeight == null) {
+      of(loss).set(FLOAT, 0, loss(x, weight, targets, ignoreIndex, rows, channels, vocab));
+      return;
+    }
     CrossEntropy.Options options = options(CrossEntropy.Reduction.MEAN, ignoreIndex, 0);
     MemorySegment losses = scratch(rows).segment();
     MemorySegment working = logits == null ? null : of(logits);
@@ -766,6 +811,28 @@ public final class CpuBackend implements Backend {
                 mostRows,
                 working);
     of(loss).set(FLOAT, 0, mean);
+  }
+
+  /** The mean loss with weights of 8 bits, by chunks of rows. */
+  private float loss(
+      Buffer x, Buffer weight, Buffer targets, int ignoreIndex, int rows, int channels, int vocab) {
+    int most = LinearCrossEntropy.chunkRows(rows, vocab, 0);
+    MemorySegment memory = scratch((long) most * vocab + most).segment();
+    MemorySegment losses = memory.asSlice(4L * most * vocab, 4L * most);
+    CrossEntropy.Options options = options(CrossEntropy.Reduction.SUM, ignoreIndex, 0);
+    Int8Matrix head = integers(weight, channels, vocab);
+    double sum = 0;
+    long counted = 0;
+    for (int from = 0; from < rows; from += most) {
+      int some = Math.min(most, rows - from);
+      Int8Gemm.gemm(some, of(x), (long) from * channels, channels, head, 0, memory, 0, vocab, null);
+      Indices of = new Indices(of(targets), from, some, false);
+      sum += CrossEntropy.forward(new Matrix(memory, some, vocab), of, losses, null, options);
+      for (int i = from; i < from + some; i++) {
+        counted += of(targets).getAtIndex(INT, i) == ignoreIndex ? 0 : 1;
+      }
+    }
+    return (float) (sum / counted);
   }
 
   // Matrices and elements

@@ -90,6 +90,8 @@ final class EvalCommand implements Subcommand {
       description = "Windows of a forward pass. Default: as many as in training.")
   private Integer batch;
 
+  @Mixin private FrozenOptions frozen = new FrozenOptions();
+
   @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
@@ -157,6 +159,7 @@ final class EvalCommand implements Subcommand {
   public Integer call() {
     out = spec.commandLine().getOut();
     err = spec.commandLine().getErr();
+    frozen.form(); // refused before anything is read
     TrainedModel trained = TrainedModel.find(from, err::println);
     int length = trained.context(context, err::println);
     int step = stride == null ? length : stride;
@@ -179,7 +182,7 @@ final class EvalCommand implements Subcommand {
       out.printf(
           Locale.ROOT, "Model       %s, context %d, stride %d%n", trained.name(), length, step);
       out.flush();
-      Gpt model = trained.load(tape);
+      Gpt model = trained.load(tape, frozen.form());
       tape.setRecording(false);
       Score all = new Score(0, 0, 0);
       List<Path> tooShort = new ArrayList<>();

@@ -125,6 +125,8 @@ final class GenerateCommand implements Subcommand {
       description = "Tokens to look back at. Default: as many as the model was trained with.")
   private Integer context;
 
+  @Mixin private FrozenOptions frozen = new FrozenOptions();
+
   @Mixin private DeviceOptions device = new DeviceOptions();
 
   @Spec private CommandSpec spec;
@@ -138,6 +140,7 @@ final class GenerateCommand implements Subcommand {
     err = spec.commandLine().getErr();
     TextGenerator.Sampling sampling = sampling();
     checkCounts();
+    frozen.form(); // refused before anything is read
     TrainedModel trained = TrainedModel.find(from, err::println);
     int window = trained.context(context, err::println);
     Tokenizer tokenizer = trained.tokenizer();
@@ -160,7 +163,8 @@ final class GenerateCommand implements Subcommand {
         Tape tape = new Tape(backend, true)) {
       err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
       err.flush();
-      TextGenerator generator = new TextGenerator(trained.load(tape), window, tokenizer);
+      TextGenerator generator =
+          new TextGenerator(trained.load(tape, frozen.form()), window, tokenizer);
       for (int i = 0; i < samples && !out.checkError(); i++) {
         if (samples > 1) {
           out.printf(
@@ -184,7 +188,8 @@ final class GenerateCommand implements Subcommand {
     try (Backend backend = device.open(trained.precision());
         Tape tape = new Tape(backend, true)) {
       err.printf(Locale.ROOT, "Model       %s, context %d%n", trained.name(), window);
-      TextGenerator generator = new TextGenerator(trained.load(tape), window, tokenizer);
+      TextGenerator generator =
+          new TextGenerator(trained.load(tape, frozen.form()), window, tokenizer);
       Conversation conversation =
           new Conversation(
               generator, tokenizer, sampling, new TorchGenerator(seed), maxTokens, stops);

@@ -1,5 +1,6 @@
 package dev.lanewise.core.cli;
 
+import dev.lanewise.core.backend.FrozenWeights;
 import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.exchange.Pretrained;
@@ -64,12 +65,13 @@ record TrainedModel(
    * Loads the model.
    *
    * @param tape where it is to live
+   * @param form how products read its weights
    * @return the model, in evaluation mode
    */
-  Gpt load(Tape tape) {
+  Gpt load(Tape tape, FrozenWeights form) {
     Gpt model = new Gpt(tape, config, null);
     parameters.accept(model);
-    tape.backend().freezeWeights(true);
+    tape.backend().freezeWeights(form);
     return model.eval();
   }
 

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.FrozenWeights;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.tensor.Tape;
@@ -125,7 +126,7 @@ class ExamplesCommandsTest {
     int count = 0;
     try (CpuBackend backend = new CpuBackend();
         Tape tape = new Tape(backend)) {
-      Gpt gpt = trained.load(tape);
+      Gpt gpt = trained.load(tape, FrozenWeights.EXACT);
       tape.setRecording(false);
       for (int i = 0; i < documents.size(); i++) {
         int[] ids = documents.get(i);

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.FrozenWeights;
 import dev.lanewise.core.data.Tokenizer;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.tensor.Tape;
@@ -130,6 +131,22 @@ class UsingModelsTest {
     assertTrue(err.toString().contains("A CPU has no tf32; choose"), err.toString());
   }
 
+  @Test
+  void weightsOfEightBitsAreUsedIfAskedFor() {
+    String from = "--from=" + run;
+    String loss = find("Step 8: validation loss (\\S+),", trained);
+    String[] eval = {"eval", from, "--data=" + validation, "--weights=q8_0"};
+    assertEquals(0, run(eval), err.toString());
+    double exact = Double.parseDouble(loss);
+    assertEquals(exact, Double.parseDouble(find("loss (\\S+),", out.toString())), 0.01 * exact);
+    out.getBuffer().setLength(0);
+    String[] generate = {"generate", from, "--prompt=a", "--max-tokens=3", "--weights=q8_0"};
+    assertEquals(0, run(generate), err.toString());
+    assertTrue(out.toString().startsWith("a"), out.toString());
+    assertEquals(2, run("generate", from, "--prompt=a", "--weights=q4"));
+    assertTrue(err.toString().contains("read as exact or q8_0, not as 'q4'"), err.toString());
+  }
+
   /** The guide's windows, each through the model by itself, with the softmax in double. */
   @Test
   void stridesScoreEachTokenAsTheGuideDoes() throws IOException {
@@ -142,7 +159,7 @@ class UsingModelsTest {
       double nats = 0;
       try (Backend backend = new CpuBackend();
           Tape tape = new Tape(backend)) {
-        Gpt model = trainedModel.load(tape);
+        Gpt model = trainedModel.load(tape, FrozenWeights.EXACT);
         tape.setRecording(false);
         int before = 0;
         for (int begin = 0; before < ids.length; begin += stride) {

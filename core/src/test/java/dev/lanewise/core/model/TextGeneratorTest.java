@@ -3,11 +3,13 @@ package dev.lanewise.core.model;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lanewise.core.backend.Backend;
 import dev.lanewise.core.backend.CpuBackend;
+import dev.lanewise.core.backend.FrozenWeights;
 import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.TokenSink;
@@ -89,16 +91,71 @@ class TextGeneratorTest {
       TorchGenerator random = new TorchGenerator(5);
       same.namedParameters().values().forEach(parameter -> parameter.set(random::normal));
       float[] free = logits(same, other);
-      rounding.freezeWeights(true);
+      rounding.freezeWeights(FrozenWeights.EXACT);
       assertArrayEquals(free, logits(same, other));
       assertArrayEquals(free, logits(same, other));
-      rounding.freezeWeights(false);
+      rounding.releaseWeights();
       same.namedParameters().get("h.0.mlp.c_fc.weight").set(random::normal);
       float[] changed = logits(same, other);
       assertFalse(Arrays.equals(free, changed));
-      rounding.freezeWeights(true);
+      rounding.freezeWeights(FrozenWeights.EXACT);
       assertArrayEquals(changed, logits(same, other));
     }
+  }
+
+  /**
+   * In 8 bits they are a little off, by no more than half a scale of what is multiplied explains.
+   */
+  @Test
+  void weightsOfEightBitsGiveNearlyTheSameLogits() {
+    try (CpuBackend backend = new CpuBackend();
+        Tape other = new Tape(backend)) {
+      Gpt same = new Gpt(other, model.config(), null);
+      TorchGenerator random = new TorchGenerator(5);
+      GptInit.gpt2(same, random);
+      int[] ids = {3, 1, 4, 1, 5, 9, 2, 6};
+      float[] exact = forward(same, other, ids);
+      float loss = loss(same, other, ids);
+      backend.freezeWeights(FrozenWeights.Q8_0);
+      float[] near = forward(same, other, ids);
+      double squares = 0;
+      double apart = 0;
+      for (int i = 0; i < exact.length; i++) {
+        squares += exact[i] * exact[i];
+        apart += Math.pow(exact[i] - near[i], 2);
+      }
+      double relative = Math.sqrt(apart / squares);
+      assertTrue(relative > 1e-4 && relative < 0.02, "relative error " + relative);
+      assertEquals(loss, loss(same, other, ids), 0.02 * loss);
+      assertNotEquals(loss, loss(same, other, ids));
+      // A token alone gets the logits that it gets among others.
+      assertArrayEquals(near, forward(same, other, ids));
+      backend.releaseWeights();
+      assertArrayEquals(exact, forward(same, other, ids));
+    }
+  }
+
+  private static float[] forward(Gpt model, Tape tape, int[] ids) {
+    float[][] all = new float[1][];
+    tape.withoutGradient(
+        () -> {
+          tape.reset();
+          all[0] = model.forward(tape.ids(ids, 1, ids.length)).toArray();
+        });
+    return all[0];
+  }
+
+  private static float loss(Gpt model, Tape tape, int[] ids) {
+    float[] loss = new float[1];
+    int[] targets = ids.clone();
+    targets[2] = -100;
+    tape.withoutGradient(
+        () -> {
+          tape.reset();
+          loss[0] =
+              model.loss(tape.ids(ids, 1, ids.length), tape.ids(targets, 1, ids.length)).item();
+        });
+    return loss[0];
   }
 
   /** Logits of a sequence read at once, and of the next tokens, one by one with a cache. */

@@ -262,24 +262,54 @@ final class Assembler {
     evex(MAP_0F38, PREFIX_F3, 0x52, sum, a, b);
   }
 
+  /**
+   * In each lane of 32 bits, {@code sum += a0 * b0 + a1 * b1 + a2 * b2 + a3 * b3} with unsigned
+   * bytes of {@code a} and four signed bytes in memory, the same for all lanes.
+   */
+  void vpdpbusd(int sum, int a, Address b) {
+    evex(MAP_0F38, PREFIX_66, 0x50, sum, a, b);
+  }
+
+  /** {@code sum += a * b} with one float in memory. */
+  void vfmadd231psOfOne(int sum, int a, Address b) {
+    evex(MAP_0F38, PREFIX_66, 0xb8, sum, a, b);
+  }
+
+  /** Floats from integers of 32 bits. */
+  void vcvtdq2ps(int to, int from) {
+    evex(MAP_0F, NONE, 0x5b, to, UNUSED, from);
+  }
+
+  /** Floats from 16 of float16. */
+  void vcvtph2ps(int to, Address from) {
+    evex(MAP_0F38, PREFIX_66, 0x13, to, UNUSED, from, VECTOR_BYTES / 2);
+  }
+
   private void evex(int map, int prefix, int opcode, int reg, int second, int rm) {
-    evex(map, prefix, opcode, reg, second, rm >> 3 & 1, rm >> 4 & 1);
+    evex(map, prefix, opcode, reg, second, rm >> 3 & 1, rm >> 4 & 1, false);
     emit(0xc0 | (reg & 7) << 3 | rm & 7);
   }
 
   /** With an operand in memory, whose displacement counts in steps of {@code unit} bytes. */
   private void evex(
       int map, int prefix, int opcode, int reg, int second, Address memory, int unit) {
-    evex(map, prefix, opcode, reg, second, memory.base >> 3, index(memory) >> 3);
+    evex(map, prefix, opcode, reg, second, memory.base >> 3, index(memory) >> 3, false);
     memory(reg, memory, unit);
   }
 
+  /** With one element in memory that all lanes take. */
+  private void evex(int map, int prefix, int opcode, int reg, int second, Address memory) {
+    evex(map, prefix, opcode, reg, second, memory.base >> 3, index(memory) >> 3, true);
+    memory(reg, memory, ELEMENT_BYTES);
+  }
+
   /** The prefix, in which the upper bits of registers are inverted, and the opcode. */
-  private void evex(int map, int prefix, int opcode, int reg, int second, int b, int x) {
+  private void evex(
+      int map, int prefix, int opcode, int reg, int second, int b, int x, boolean isOfOne) {
     int upper = (reg >> 3 & 1) << 7 | x << 6 | b << 5 | (reg >> 4) << 4;
     emit(0x62, upper ^ 0xf0 | map);
     emit((~second & 15) << 3 | 4 | prefix);
-    emit(0x40 | (~second >> 4 & 1) << 3);
+    emit(0x40 | (~second >> 4 & 1) << 3 | (isOfOne ? 0x10 : 0));
     emit(opcode);
   }
 

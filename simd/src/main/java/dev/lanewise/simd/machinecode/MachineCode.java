@@ -18,41 +18,48 @@ import java.lang.invoke.MethodHandle;
  * <p>The system property {@code lanewise.simd.machineCode}, {@code on} (the default) or {@code
  * off}, says whether machine code may be made at all. It also needs native access for this module,
  * Linux on x86-64, a system that lets memory become executable, and a processor with AVX-512, for
- * bfloat16 also AVX512_BF16. What is missing is told by {@link #describe} and logged at level
- * DEBUG; nothing else happens.
+ * bfloat16 also AVX512_BF16, for integers AVX512_VNNI. What is missing is told by {@link #describe}
+ * and logged at level DEBUG; nothing else happens.
  *
  * <p>A call takes some nanoseconds, and the JVM cannot stop the thread for a collection of garbage
  * within one: calls must be short. Addresses and distances are in bytes.
  */
 public final class MachineCode {
+  /** The most rows of a call of {@link #int8}. */
+  public static final int INT8_ROWS = Int8Rows.ROWS;
+
   private static final String PROPERTY = "lanewise.simd.machineCode";
   private static final Logger LOG = System.getLogger("dev.lanewise.simd");
 
   private static final String MISSING_FLOATS;
   private static final String MISSING_BFLOAT16;
+  private static final String MISSING_INT8;
   private static final MethodHandle FLOATS_4;
   private static final MethodHandle FLOATS_2;
   private static final MethodHandle BFLOAT16_4;
   private static final MethodHandle BFLOAT16_2;
   private static final MethodHandle CHAINS;
+  private static final MethodHandle INT8;
 
   static {
-    MethodHandle[] kernels = new MethodHandle[5];
+    MethodHandle[] kernels = new MethodHandle[6];
     Processor.Missing missing = missing();
     if (missing.forFloats() == null) {
       try {
         kernels = kernels();
       } catch (UnsupportedOperationException e) {
-        missing = new Processor.Missing(e.getMessage(), e.getMessage());
+        missing = Processor.Missing.all(e.getMessage());
       }
     }
     MISSING_FLOATS = missing.forFloats();
     MISSING_BFLOAT16 = missing.forBfloat16();
+    MISSING_INT8 = missing.forInt8();
     FLOATS_4 = kernels[0];
     FLOATS_2 = kernels[1];
     BFLOAT16_4 = kernels[2];
     BFLOAT16_2 = kernels[3];
     CHAINS = kernels[4];
+    INT8 = kernels[5];
     LOG.log(Level.DEBUG, MachineCode::describe);
   }
 
@@ -64,31 +71,27 @@ public final class MachineCode {
       throw new IllegalArgumentException(PROPERTY + " is " + wanted + "; it may be on or off");
     }
     if (wanted.equals("off")) {
-      return neither("switched off by " + PROPERTY);
+      return Processor.Missing.all("switched off by " + PROPERTY);
     }
     String system = System.getProperty("os.name");
     String processor = System.getProperty("os.arch");
     if (!system.equals("Linux") || !(processor.equals("amd64") || processor.equals("x86_64"))) {
-      return neither("only for Linux on x86-64");
+      return Processor.Missing.all("only for Linux on x86-64");
     }
     if (!MachineCode.class.getModule().isNativeAccessEnabled()) {
-      return neither("no native access (--enable-native-access)");
+      return Processor.Missing.all("no native access (--enable-native-access)");
     }
     try {
       return Processor.missing();
     } catch (UnsupportedOperationException e) {
-      return neither(e.getMessage());
+      return Processor.Missing.all(e.getMessage());
     }
-  }
-
-  private static Processor.Missing neither(String why) {
-    return new Processor.Missing(why, why);
   }
 
   @SuppressWarnings("restricted")
   private static MethodHandle[] kernels() {
     Assembler code = new Assembler();
-    int[] starts = new int[5];
+    int[] starts = new int[6];
     int kernel = 0;
     for (boolean isBfloat16 : new boolean[] {false, true}) {
       for (int vectors : new int[] {4, 2}) {
@@ -100,6 +103,9 @@ public final class MachineCode {
     code.align(64);
     starts[kernel] = code.size();
     Bfloat16Chains.write(code);
+    code.align(64);
+    starts[kernel + 1] = code.size();
+    Int8Rows.write(code);
     MemorySegment memory = ExecutableMemory.of(code.toBytes());
     FunctionDescriptor tile =
         FunctionDescriptor.ofVoid(
@@ -123,14 +129,27 @@ public final class MachineCode {
             JAVA_FLOAT,
             JAVA_FLOAT);
     FunctionDescriptor chains = FunctionDescriptor.ofVoid(JAVA_LONG);
+    FunctionDescriptor rows =
+        FunctionDescriptor.ofVoid(
+            ADDRESS,
+            JAVA_LONG,
+            JAVA_LONG,
+            ADDRESS,
+            JAVA_LONG,
+            ADDRESS,
+            JAVA_LONG,
+            JAVA_LONG,
+            JAVA_LONG,
+            JAVA_LONG,
+            JAVA_LONG,
+            JAVA_LONG,
+            JAVA_FLOAT);
+    FunctionDescriptor[] types = {tile, tile, tile, tile, chains, rows};
     Linker linker = Linker.nativeLinker();
     MethodHandle[] kernels = new MethodHandle[starts.length];
     for (int i = 0; i < starts.length; i++) {
       kernels[i] =
-          linker.downcallHandle(
-              memory.asSlice(starts[i]),
-              i == kernel ? chains : tile,
-              Linker.Option.critical(false));
+          linker.downcallHandle(memory.asSlice(starts[i]), types[i], Linker.Option.critical(false));
     }
     return kernels;
   }
@@ -145,19 +164,34 @@ public final class MachineCode {
     return MISSING_BFLOAT16 == null;
   }
 
+  /** Whether there are kernels for integers of 8 bits, for vectors of 512 bits. */
+  public static boolean hasInt8() {
+    return MISSING_INT8 == null;
+  }
+
   /**
    * What runs, and if it is no machine code, why.
    *
    * @return some words for a log or a report
    */
   public static String describe() {
-    if (MISSING_BFLOAT16 == null) {
-      return "products by machine code (AVX-512, AVX512_BF16)";
+    if (MISSING_FLOATS != null) {
+      return "products by the Vector API: " + MISSING_FLOATS;
     }
-    return MISSING_FLOATS == null
-        ? "float32 products by machine code (AVX-512), bfloat16 products by the Vector API: "
-            + MISSING_BFLOAT16
-        : "products by the Vector API: " + MISSING_FLOATS;
+    StringBuilder some = new StringBuilder("AVX-512");
+    StringBuilder others = new StringBuilder();
+    describe("AVX512_BF16", "bfloat16", MISSING_BFLOAT16, some, others);
+    describe("AVX512_VNNI", "int8", MISSING_INT8, some, others);
+    return "products by machine code (" + some + ")" + others;
+  }
+
+  private static void describe(
+      String feature, String type, String missing, StringBuilder some, StringBuilder others) {
+    if (missing == null) {
+      some.append(", ").append(feature);
+    } else {
+      others.append(", ").append(type).append(" products by the Vector API: ").append(missing);
+    }
   }
 
   /**
@@ -305,6 +339,58 @@ public final class MachineCode {
             alpha,
             beta);
       }
+    } catch (RuntimeException | Error e) {
+      throw e;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /**
+   * Products of rows of A with panels of B that follow each other, both as {@link Int8Layout} has
+   * them, {@code C = A B + beta C}, if {@link #hasInt8}. With {@code beta} 0, C is not read. Memory
+   * is held for the call.
+   *
+   * @param rows of A and C, from 1 to {@link #INT8_ROWS}
+   * @param panels at least 1
+   * @param chunks of a panel
+   * @param a memory of A
+   * @param aAt where its first row lies
+   * @param aRow distance of its rows
+   * @param b memory of B
+   * @param bAt where its first panel lies
+   * @param c memory of C, with whole panels of columns
+   * @param cAt where its first row lies
+   * @param cStride distance of its rows
+   */
+  public static void int8(
+      int rows,
+      long panels,
+      long chunks,
+      MemorySegment a,
+      long aAt,
+      long aRow,
+      MemorySegment b,
+      long bAt,
+      MemorySegment c,
+      long cAt,
+      long cStride,
+      float beta) {
+    try {
+      INT8.invokeExact(
+          a,
+          aAt,
+          aRow,
+          b,
+          bAt,
+          c,
+          cAt,
+          cStride,
+          chunks,
+          panels,
+          (long) rows,
+          beta == 0 ? 0L : 1L,
+          beta);
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {

@@ -26,6 +26,7 @@ final class Processor {
   private static final int AVX512 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31;
 
   private static final int AVX512_BF16 = 1 << 5;
+  private static final int AVX512_VNNI = 1 << 11;
   private static final int OSXSAVE = 1 << 27;
 
   /** What the system must save: XMM, YMM, masks and both parts of ZMM. */
@@ -38,8 +39,14 @@ final class Processor {
    *
    * @param forFloats for vectors of 512 bits; null if nothing is
    * @param forBfloat16 for the instructions on bfloat16; null if nothing is
+   * @param forInt8 for the instructions on integers of 8 bits; null if nothing is
    */
-  record Missing(String forFloats, String forBfloat16) {}
+  record Missing(String forFloats, String forBfloat16, String forInt8) {
+    /** Everything is, for one reason. */
+    static Missing all(String why) {
+      return new Missing(why, why, why);
+    }
+  }
 
   /** Says what is missing. */
   @SuppressWarnings("restricted")
@@ -63,25 +70,23 @@ final class Processor {
       int mostLeaves = cpuid(cpuid, registers, 0, 0, EAX);
       if ((cpuid(cpuid, registers, 1, 0, ECX) & OSXSAVE) == 0
           || ((long) xgetbv.invokeExact() & STATE) != STATE) {
-        return neither("the system does not keep AVX-512 registers");
+        return Missing.all("the system does not keep AVX-512 registers");
       }
       if (mostLeaves < 7 || (cpuid(cpuid, registers, 7, 0, EBX) & AVX512) != AVX512) {
-        return neither("the processor has no AVX-512");
+        return Missing.all("the processor has no AVX-512");
       }
       boolean hasMore = cpuid(cpuid, registers, 7, 0, EAX) >= 1;
-      if (!hasMore || (cpuid(cpuid, registers, 7, 1, EAX) & AVX512_BF16) == 0) {
-        return new Missing(null, "the processor has no AVX512_BF16");
-      }
-      return new Missing(null, null);
+      boolean hasBfloat16 = hasMore && (cpuid(cpuid, registers, 7, 1, EAX) & AVX512_BF16) != 0;
+      boolean hasInt8 = (cpuid(cpuid, registers, 7, 0, ECX) & AVX512_VNNI) != 0;
+      return new Missing(
+          null,
+          hasBfloat16 ? null : "the processor has no AVX512_BF16",
+          hasInt8 ? null : "the processor has no AVX512_VNNI");
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
-  }
-
-  private static Missing neither(String why) {
-    return new Missing(why, why);
   }
 
   private static int cpuid(

@@ -110,6 +110,23 @@ class AssemblerTest {
               "vfmadd231ps zmm24, zmm7, [r8 + 128]",
               "62424548b84002",
               c -> c.vfmadd231ps(24, 7, at(Assembler.R8, 128))),
+          new Case(
+              "vpdpbusd zmm9, zmm3, dword ptr [rax + rdx * 2 + 28]{1to16}",
+              "62726558504c5007",
+              c -> c.vpdpbusd(9, 3, new Address(Assembler.RAX, Assembler.RDX, 2, 28))),
+          new Case(
+              "vpdpbusd zmm14, zmm7, dword ptr [r13 + 68]{1to16}",
+              "62524558507511",
+              c -> c.vpdpbusd(14, 7, at(R13, 68))),
+          new Case(
+              "vfmadd231ps zmm27, zmm10, dword ptr [r12 + 36]{1to16}",
+              "62422d58b85c2409",
+              c -> c.vfmadd231psOfOne(27, 10, at(R12, 36))),
+          new Case("vcvtdq2ps zmm14, zmm30", "62117c485bf6", c -> c.vcvtdq2ps(14, 30)),
+          new Case(
+              "vcvtph2ps zmm8, ymmword ptr [rcx + 1056]",
+              "62727d48134121",
+              c -> c.vcvtph2ps(8, at(Assembler.RCX, 1056))),
           new Case("vdpbf16ps zmm8, zmm0, zmm4", "62727e4852c4", c -> c.vdpbf16ps(8, 0, 4)),
           new Case("vdpbf16ps zmm31, zmm19, zmm12", "6242664052fc", c -> c.vdpbf16ps(31, 19, 12)),
           new Case("vdpbf16ps zmm16, zmm3, zmm28", "6282664852c4", c -> c.vdpbf16ps(16, 3, 28)));
