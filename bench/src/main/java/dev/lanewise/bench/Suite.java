@@ -48,7 +48,7 @@ enum Suite {
       "train layers=12 heads=12 width=768 vocabulary=50257 batch=4 tokens=64"),
   GENERATE(
       GenerateBenchmark.class,
-      List.of("pytorch", "pytorch-bf16", "libtorch"),
+      List.of("llama.cpp", "pytorch", "pytorch-bf16", "libtorch"),
       "generate layers=6 heads=6 width=384 vocabulary=65 tokens=64 new=64"),
   GPU(
       GpuBenchmark.class,

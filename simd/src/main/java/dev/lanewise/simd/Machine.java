@@ -118,9 +118,29 @@ public final class Machine {
    * @throws IllegalArgumentException if there are no rounds
    */
   public static long bfloat16Operations(int rounds) {
+    checkRounds(rounds);
+    return MachineCode.hasBfloat16() && vectorBits() == 512
+        ? MachineCode.bfloat16Chains(rounds)
+        : 0;
+  }
+
+  /**
+   * Multiplies integers of 8 bits in registers, as {@link #bfloat16Operations} does bfloat16.
+   *
+   * @param rounds how often, at least 1; a thousand take some microseconds, in which the JVM cannot
+   *     stop the thread
+   * @return operations done, two for each product; 0 where products of integers are not computed by
+   *     machine code
+   * @throws IllegalArgumentException if there are no rounds
+   */
+  public static long int8Operations(int rounds) {
+    checkRounds(rounds);
+    return MachineCode.hasInt8() && vectorBits() == 512 ? MachineCode.int8Chains(rounds) : 0;
+  }
+
+  private static void checkRounds(int rounds) {
     if (rounds < 1) {
       throw new IllegalArgumentException(rounds + " rounds: there must be at least 1");
     }
-    return MachineCode.hasBfloat16() && vectorBits() == 512 ? MachineCode.chains(rounds) : 0;
   }
 }

@@ -63,7 +63,11 @@ class DoorsTest {
 
   /** Doors that change the process, run code of the caller's, or take time in their argument. */
   private static final Set<String> ELSEWHERE =
-      Set.of("Workers.setThreads", "Workers.parallel", "Machine.bfloat16Operations");
+      Set.of(
+          "Workers.setThreads",
+          "Workers.parallel",
+          "Machine.bfloat16Operations",
+          "Machine.int8Operations");
 
   record Door(Executable executable) {
     @Override
@@ -171,6 +175,8 @@ class DoorsTest {
       return new Bfloat16Matrix(floats(arena, memory), 4, 4);
     } else if (type == Heads.class) {
       return Heads.ofRows(floats(arena, memory), 0, 4, 4, 4, 4, 16);
+    } else if (type == Int8Matrix.class) {
+      return Int8Matrix.of(Arena.ofAuto(), new Matrix(floats(Arena.ofAuto(), memory), 4, 4));
     } else if (type == Indices.class) {
       return Indices.ofInts(zeros(arena, memory), 4);
     } else if (type == Epilogue.class) {
@@ -252,6 +258,7 @@ class DoorsTest {
           // Refused, or more than the machine has where memory is asked for.
           boolean isMemory =
               door.executable.getDeclaringClass() == PackedMatrix.class
+                  || door.executable.getDeclaringClass() == Int8Matrix.class
                   || door.executable.getDeclaringClass() == NativeMemory.class;
           if (e instanceof OutOfMemoryError && !isMemory) {
             fail(e);

@@ -350,7 +350,7 @@ class Int8GemmTest {
     assertRefused(
         "a is transposed", () -> Int8Gemm.multiply(matrix(2, 40, 0, true, random), b, c, null));
     assertRefused(
-        "overlap", () -> gemm(a, b, 0, new Matrix(a.segment(), 1, 2, 18, 18, false), null));
+        "shares memory", () -> gemm(a, b, 0, new Matrix(a.segment(), 1, 2, 18, 18, false), null));
     assertRefused("negative", () -> Int8Matrix.bytes(-1, 2));
     assertRefused("18", () -> b.pack(matrix(40, 19, 0, false, random)));
     assertRefused(

@@ -82,6 +82,11 @@ public record Case(String operation, Map<String, String> params) {
     return word("precision", "fp32").equals("bf16");
   }
 
+  /** Whether weights are read as 8 bits: {@code weights=q8_0}. */
+  public boolean hasIntegers() {
+    return word("weights", "exact").equals("q8_0");
+  }
+
   /**
    * The case with other parameters.
    *

@@ -223,8 +223,7 @@ public final class Contest implements AutoCloseable {
 
   /** The machine takes part too, with the least time that its limits allow at this moment. */
   private void addMachine(int threads) {
-    Turns turn =
-        new Turns(new MachineLimit(workload.cost(), workload.task().isBfloat16(), threads));
+    Turns turn = new Turns(new MachineLimit(workload.cost(), workload.task(), threads));
     turn.estimate = turn.contender.nanos(0, 1);
     turns.add(turn);
   }

@@ -25,13 +25,15 @@ final class MachineLimit implements Contender {
   /**
    * Prepares the loop that limits an operation.
    *
-   * @param isBfloat16 whether its products are in bfloat16
+   * @param task says what its products are computed in
    */
-  MachineLimit(Cost cost, boolean isBfloat16, int threads) {
-    MachineProbe.Work products =
-        isBfloat16 && Machine.bfloat16Operations(1) > 0
-            ? MachineProbe.Work.BFLOAT16
-            : MachineProbe.Work.FMA;
+  MachineLimit(Cost cost, Case task, int threads) {
+    MachineProbe.Work products = MachineProbe.Work.FMA;
+    if (task.hasIntegers() && Machine.int8Operations(1) > 0) {
+      products = MachineProbe.Work.INT8;
+    } else if (task.isBfloat16() && Machine.bfloat16Operations(1) > 0) {
+      products = MachineProbe.Work.BFLOAT16;
+    }
     MachineProbe.Loop arithmetic = new MachineProbe.Loop(products, threads, MEGABYTES);
     if (cost.bytes() == 0) {
       loop = arithmetic;

@@ -67,6 +67,7 @@ public final class Peers {
     labels.put("pytorch-bf16-compiled", "PyTorch bf16, compiled");
     labels.put("libtorch", "libtorch");
     labels.put("llm.c", "llm.c");
+    labels.put("llama.cpp", "llama.cpp");
     labels.put("nd4j", "ND4J");
     labels.put("vectorblas", "VectorBLAS");
     labels.put("ejml", "EJML");
@@ -141,6 +142,7 @@ public final class Peers {
         case "pytorch-bf16-compiled" ->
             python(name, with(roomyMalloc(), "LANEWISE_PEER_MODE", "bf16 compile"));
         case "llm.c" -> llmC();
+        case "llama.cpp" -> llamaCpp();
         default -> javaBlas(name, List.of());
       };
     } catch (IOException e) {
@@ -336,6 +338,24 @@ public final class Peers {
     program.toFile().deleteOnExit();
     Map<String, String> environment = Map.of("OMP_PROC_BIND", "true", "OMP_PLACES", "cores");
     return new Peer("llm.c", List.of(program.toString()), environment, "in " + named);
+  }
+
+  private static Peer llamaCpp() throws IOException {
+    String named = System.getenv("LANEWISE_LLAMACPP");
+    if (named == null || named.isBlank()) {
+      return Peer.missing(
+          "llama.cpp", "LANEWISE_LLAMACPP may name a folder with llama.cpp's libraries");
+    }
+    Path folder = Path.of(named).toAbsolutePath();
+    if (!Files.isDirectory(folder)) {
+      return Peer.missing("llama.cpp", "LANEWISE_LLAMACPP names " + named + ", which is no folder");
+    }
+    LlamaServer.file(folder, "libllama.");
+    return new Peer(
+        "llama.cpp",
+        java(List.of(), LlamaServer.class.getName(), folder.toString()),
+        Map.of("LD_LIBRARY_PATH", folder.toString()),
+        "in " + folder);
   }
 
   /**

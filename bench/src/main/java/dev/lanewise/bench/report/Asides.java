@@ -31,7 +31,8 @@ record Asides(String title, List<String> header, List<List<String>> rows) {
     compared(
             results, Workloads.PLAIN, "What is fused or packed, beside the product alone:", "alone")
         .ifPresent(tables::add);
-    compared(results, Workloads.FLOATS, "In bfloat16, beside the same in float32:", "fp32")
+    compared(
+            results, Workloads.FLOATS, "In bfloat16 or 8 bits, beside the same in float32:", "fp32")
         .ifPresent(tables::add);
     compared(
             results,

@@ -15,7 +15,8 @@ final class Folders {
 
   private static List<Word> words() {
     List<Word> words = new ArrayList<>();
-    for (String name : List.of("LANEWISE_PEERS", "LANEWISE_PYTHON", "LANEWISE_LLMC")) {
+    for (String name :
+        List.of("LANEWISE_PEERS", "LANEWISE_PYTHON", "LANEWISE_LLMC", "LANEWISE_LLAMACPP")) {
       add(words, System.getenv(name), "$" + name);
     }
     add(words, System.getProperty("lanewise.home"), "the checkout");

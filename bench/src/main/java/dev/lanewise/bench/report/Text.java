@@ -64,7 +64,7 @@ public final class Text {
   }
 
   private static String precision(Case task) {
-    return task.isBfloat16() ? ", bf16" : "";
+    return task.hasIntegers() ? ", q8_0" : task.isBfloat16() ? ", bf16" : "";
   }
 
   /** A case as people write it: {@code gemm 1024×2304×768 NT}. */

@@ -17,6 +17,9 @@ public class GenerateBenchmark extends ContestBenchmark {
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=16 new=32 precision=bf16",
     "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1 precision=bf16",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=16 new=32 weights=q8_0",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=1 weights=q8_0",
+    "generate layers=12 heads=12 width=768 vocabulary=50257 tokens=512 new=64 weights=q8_0",
   })
   public String task;
 

@@ -90,8 +90,7 @@ final class ModelWorkload implements Workload, Breakdown.Stepper {
     double width = c.number("width");
     double tokens = c.number("tokens");
     double matrices = 12 * layers * width * width + (double) c.number("vocabulary") * width;
-    double weightBytes =
-        c.word("weights", "exact").equals("q8_0") ? 17 / 16.0 : c.isBfloat16() ? 2 : 4;
+    double weightBytes = c.hasIntegers() ? 17 / 16.0 : c.isBfloat16() ? 2 : 4;
     if (c.operation().equals("train")) {
       double all = c.number("batch") * tokens;
       double attention = 2 * layers * (tokens + 1) * width;

@@ -114,8 +114,8 @@ public final class Workloads {
         besides.add(new Contest.Beside(PLAIN, plain, threads, () -> open(plain)));
       }
     }
-    if (task.isBfloat16()) {
-      Case floats = task.without("precision");
+    if (task.isBfloat16() || task.hasIntegers()) {
+      Case floats = task.without("precision").without("weights");
       besides.add(new Contest.Beside(FLOATS, floats, threads, () -> open(floats)));
     }
     if (task.operation().equals("gemm") && task.number("m") > ROUND && task.number("m") % 2 == 1) {

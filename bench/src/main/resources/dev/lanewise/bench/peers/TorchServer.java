@@ -108,7 +108,9 @@ public final class TorchServer implements PeerServer.Library {
   }
 
   private static Supplier<Tensor> job(Case c) {
-    if (!c.word("device", "cpu").equals("cpu") || c.word("precision", "fp32").equals("bf16")) {
+    if (!c.word("device", "cpu").equals("cpu")
+        || c.word("precision", "fp32").equals("bf16")
+        || c.word("weights", "exact").equals("q8_0")) {
       return null;
     }
     return switch (c.operation()) {

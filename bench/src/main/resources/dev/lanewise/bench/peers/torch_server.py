@@ -131,7 +131,8 @@ def train(c):
 
 def generate(c):
     # Every new token has a longer past: torch.compile would begin anew, again and again.
-    if c.get("device", "cpu") != "cpu" or "compile" in MODES:
+    # Nor has PyTorch weights of 8 bits for a processor without another package.
+    if c.get("device", "cpu") != "cpu" or "compile" in MODES or c.get("weights") == "q8_0":
         return None
     net = model(c).eval()
     heads, width = c["heads"], c["width"]

@@ -77,19 +77,24 @@ final class DoctorCommand implements Subcommand {
   private void measure() {
     MachineLimits limits = MachineProbe.measure(Workers.threads(), WINDOW);
     line("Arithmetic", rates(limits.one().fma(), limits.all().fma(), limits.threads()));
-    MachineProbe.bfloat16(Workers.threads(), WINDOW)
-        .ifPresent(
-            rate ->
-                line(
-                    "",
-                    String.format(
-                        Locale.ROOT,
-                        "bfloat16: %.0f %s on %d",
-                        rate.best(),
-                        rate.unit(),
-                        Workers.threads())));
+    measure("bfloat16", MachineProbe.bfloat16(Workers.threads(), WINDOW));
+    measure("int8", MachineProbe.int8(Workers.threads(), WINDOW));
     line("Memory read", rates(limits.one().read(), limits.all().read(), limits.threads()));
     line("Memory copy", rates(limits.one().copy(), limits.all().copy(), limits.threads()));
+  }
+
+  private void measure(String type, Optional<MachineLimits.Rate> found) {
+    found.ifPresent(
+        rate ->
+            line(
+                "",
+                String.format(
+                    Locale.ROOT,
+                    "%s: %.0f %s on %d",
+                    type,
+                    rate.best(),
+                    rate.unit(),
+                    Workers.threads())));
   }
 
   private static String rates(MachineLimits.Rate one, MachineLimits.Rate all, int threads) {

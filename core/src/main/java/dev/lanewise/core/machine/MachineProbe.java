@@ -58,7 +58,7 @@ public final class MachineProbe {
   private static final int WINDOWS = 7;
 
   /** Calls between two looks at the clock, of some microseconds each. */
-  private static final int BFLOAT16_CALLS = 20;
+  private static final int SHORT_CALLS = 20;
 
   private static final int LITTLE_ROUNDS = 1024;
 
@@ -161,6 +161,22 @@ public final class MachineProbe {
     return Machine.bfloat16Operations(1) == 0
         ? Optional.empty()
         : Optional.of(arithmetic(Work.BFLOAT16, threads, window));
+  }
+
+  /**
+   * Measures products of integers of 8 bits in registers: what bounds {@code Int8Gemm} for many
+   * rows.
+   *
+   * @param threads number of threads, at least 1
+   * @param window time of a window, of which seven are taken
+   * @return the rate of all threads together; empty where the processor has no instruction for them
+   *     that the kernels use
+   * @throws IllegalArgumentException if there is no thread or no time
+   */
+  public static Optional<Rate> int8(int threads, Duration window) {
+    return Machine.int8Operations(1) == 0
+        ? Optional.empty()
+        : Optional.of(arithmetic(Work.INT8, threads, window));
   }
 
   private static Rates rates(int threads, long window) {
@@ -325,6 +341,8 @@ public final class MachineProbe {
     FMA(2),
     /** Products of bfloat16 in registers; counts operations. */
     BFLOAT16(1),
+    /** Products of integers of 8 bits in registers; counts operations. */
+    INT8(1),
     /** Reads an array. */
     READ(1),
     /** Copies an array to another. */
@@ -342,7 +360,11 @@ public final class MachineProbe {
     }
 
     private boolean isArithmetic() {
-      return this == FMA || this == BFLOAT16;
+      return this == FMA || isShort();
+    }
+
+    private boolean isShort() {
+      return this == BFLOAT16 || this == INT8;
     }
   }
 
@@ -449,8 +471,8 @@ public final class MachineProbe {
         long before = now;
         if (work == Work.FMA) {
           sink += fma(LITTLE_ROUNDS);
-        } else if (work == Work.BFLOAT16) {
-          bfloat16(1);
+        } else if (work.isShort()) {
+          shorts(work, 1);
         } else {
           run(work, 0, BLOCK_BYTES);
         }
@@ -480,8 +502,8 @@ public final class MachineProbe {
         sink += fma(FMA_ROUNDS);
         return (long) FMA_ROUNDS * CHAINS * LANES;
       }
-      if (work == Work.BFLOAT16) {
-        return bfloat16(BFLOAT16_CALLS);
+      if (work.isShort()) {
+        return shorts(work, SHORT_CALLS);
       }
       for (long end = place + PIECE_BYTES; place < end; place += BLOCK_BYTES) {
         run(work, place, place + BLOCK_BYTES);
@@ -490,10 +512,13 @@ public final class MachineProbe {
       return PIECE_BYTES;
     }
 
-    private static long bfloat16(int calls) {
+    private static long shorts(Work work, int calls) {
       long operations = 0;
       for (int i = 0; i < calls; i++) {
-        operations += Machine.bfloat16Operations(LITTLE_ROUNDS);
+        operations +=
+            work == Work.INT8
+                ? Machine.int8Operations(LITTLE_ROUNDS)
+                : Machine.bfloat16Operations(LITTLE_ROUNDS);
       }
       return operations;
     }

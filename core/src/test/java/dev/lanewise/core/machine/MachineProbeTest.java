@@ -24,7 +24,8 @@ import org.junit.jupiter.api.Test;
 class MachineProbeTest {
   @Test
   void bfloat16IsMeasuredWhereTheProcessorHasIt() {
-    boolean has = Machine.products().contains("machine code (AVX-512, AVX512_BF16)");
+    boolean has =
+        Machine.products().contains("AVX512_BF16)") || Machine.products().contains("AVX512_BF16,");
     long perRound = Machine.bfloat16Operations(1);
     // Pairs of 16 lanes, a multiplication and an addition each
     assertEquals(0, perRound % (16 * 2 * 2));
@@ -35,6 +36,18 @@ class MachineProbeTest {
     rate.ifPresent(r -> assertEquals("GFLOP/s", r.unit()));
     assertEquals(has, rate.isPresent() && rate.get().best() > 0);
     assertThrows(IllegalArgumentException.class, () -> Machine.bfloat16Operations(0));
+  }
+
+  @Test
+  void integersAreMeasuredWhereTheProcessorHasThem() {
+    long perRound = Machine.int8Operations(1);
+    // Four in each of 16 lanes, a multiplication and an addition each
+    assertEquals(0, perRound % (16 * 4 * 2));
+    assertEquals(5 * perRound, Machine.int8Operations(5));
+    var rate = MachineProbe.int8(2, Duration.ofMillis(2));
+    assertEquals(Machine.products().contains("AVX512_VNNI)"), rate.isPresent());
+    assertEquals(perRound > 0, rate.isPresent() && rate.get().best() > 0);
+    assertThrows(IllegalArgumentException.class, () -> Machine.int8Operations(0));
   }
 
   @Test

@@ -270,6 +270,11 @@ final class Assembler {
     evex(MAP_0F38, PREFIX_66, 0x50, sum, a, b);
   }
 
+  /** As {@link #vpdpbusd(int, int, Address)} with signed bytes in a register. */
+  void vpdpbusd(int sum, int a, int b) {
+    evex(MAP_0F38, PREFIX_66, 0x50, sum, a, b);
+  }
+
   /** {@code sum += a * b} with one float in memory. */
   void vfmadd231psOfOne(int sum, int a, Address b) {
     evex(MAP_0F38, PREFIX_66, 0xb8, sum, a, b);

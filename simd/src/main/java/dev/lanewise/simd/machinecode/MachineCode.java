@@ -38,11 +38,12 @@ public final class MachineCode {
   private static final MethodHandle FLOATS_2;
   private static final MethodHandle BFLOAT16_4;
   private static final MethodHandle BFLOAT16_2;
-  private static final MethodHandle CHAINS;
+  private static final MethodHandle BFLOAT16_CHAINS;
+  private static final MethodHandle INT8_CHAINS;
   private static final MethodHandle INT8;
 
   static {
-    MethodHandle[] kernels = new MethodHandle[6];
+    MethodHandle[] kernels = new MethodHandle[7];
     Processor.Missing missing = missing();
     if (missing.forFloats() == null) {
       try {
@@ -58,8 +59,9 @@ public final class MachineCode {
     FLOATS_2 = kernels[1];
     BFLOAT16_4 = kernels[2];
     BFLOAT16_2 = kernels[3];
-    CHAINS = kernels[4];
-    INT8 = kernels[5];
+    BFLOAT16_CHAINS = kernels[4];
+    INT8_CHAINS = kernels[5];
+    INT8 = kernels[6];
     LOG.log(Level.DEBUG, MachineCode::describe);
   }
 
@@ -91,7 +93,7 @@ public final class MachineCode {
   @SuppressWarnings("restricted")
   private static MethodHandle[] kernels() {
     Assembler code = new Assembler();
-    int[] starts = new int[6];
+    int[] starts = new int[7];
     int kernel = 0;
     for (boolean isBfloat16 : new boolean[] {false, true}) {
       for (int vectors : new int[] {4, 2}) {
@@ -100,11 +102,13 @@ public final class MachineCode {
         GemmTile.write(code, vectors, isBfloat16);
       }
     }
+    for (boolean isInt8 : new boolean[] {false, true}) {
+      code.align(64);
+      starts[kernel++] = code.size();
+      Chains.write(code, isInt8);
+    }
     code.align(64);
     starts[kernel] = code.size();
-    Bfloat16Chains.write(code);
-    code.align(64);
-    starts[kernel + 1] = code.size();
     Int8Rows.write(code);
     MemorySegment memory = ExecutableMemory.of(code.toBytes());
     FunctionDescriptor tile =
@@ -144,7 +148,7 @@ public final class MachineCode {
             JAVA_LONG,
             JAVA_LONG,
             JAVA_FLOAT);
-    FunctionDescriptor[] types = {tile, tile, tile, tile, chains, rows};
+    FunctionDescriptor[] types = {tile, tile, tile, tile, chains, chains, rows};
     Linker linker = Linker.nativeLinker();
     MethodHandle[] kernels = new MethodHandle[starts.length];
     for (int i = 0; i < starts.length; i++) {
@@ -404,14 +408,29 @@ public final class MachineCode {
    * @param rounds how often, at least 1
    * @return operations done, two for each product
    */
-  public static long chains(long rounds) {
+  public static long bfloat16Chains(long rounds) {
+    run(BFLOAT16_CHAINS, rounds);
+    return rounds * Chains.operations(2);
+  }
+
+  /**
+   * Does nothing but multiply four integers of 8 bits in registers, if {@link #hasInt8}.
+   *
+   * @param rounds how often, at least 1
+   * @return operations done, two for each product
+   */
+  public static long int8Chains(long rounds) {
+    run(INT8_CHAINS, rounds);
+    return rounds * Chains.operations(4);
+  }
+
+  private static void run(MethodHandle chains, long rounds) {
     try {
-      CHAINS.invokeExact(rounds);
+      chains.invokeExact(rounds);
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
-    return rounds * Bfloat16Chains.CHAINS * 16 * 4;
   }
 }

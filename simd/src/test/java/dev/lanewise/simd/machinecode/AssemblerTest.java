@@ -122,6 +122,7 @@ class AssemblerTest {
               "vfmadd231ps zmm27, zmm10, dword ptr [r12 + 36]{1to16}",
               "62422d58b85c2409",
               c -> c.vfmadd231psOfOne(27, 10, at(R12, 36))),
+          new Case("vpdpbusd zmm5, zmm24, zmm25", "62923d4050e9", c -> c.vpdpbusd(5, 24, 25)),
           new Case("vcvtdq2ps zmm14, zmm30", "62117c485bf6", c -> c.vcvtdq2ps(14, 30)),
           new Case(
               "vcvtph2ps zmm8, ymmword ptr [rcx + 1056]",
