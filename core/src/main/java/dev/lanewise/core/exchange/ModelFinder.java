@@ -185,12 +185,12 @@ final class ModelFinder {
         lora.alpha(),
         lora.dropout(),
         lora.targets(),
-        new LinkedHashMap<>(SafeTensors.map(file, arena).tensors()));
+        new LinkedHashMap<>(SafeTensors.map(file, arena).allTensors()));
   }
 
   private static Gpt2Weights checked(Path file, Gpt2Shape shape, GptConfig config, Arena arena) {
     try {
-      Gpt2Weights weights = new Gpt2Weights(shape, SafeTensors.map(file, arena).tensors());
+      Gpt2Weights weights = new Gpt2Weights(shape, SafeTensors.map(file, arena).allTensors());
       if (weights.tied() != config.tiedHead() || weights.hasQkvBias() != config.qkvBias()) {
         throw new InputException("Head or biases are not as the run's config.json says.");
       }

@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -27,14 +28,19 @@ import java.util.SequencedMap;
  *
  * <p>Metadata values are {@code Byte, Short, Integer, Long, Float, Double, Boolean, String} and
  * lists of them; unsigned integers come as the signed type that holds them ({@code Short} for 8
- * bits, {@code Integer} for 16, {@code Long} for 32 and 64). When written, {@code Integer} becomes
- * int32 and {@code Long} uint32 when it fits, else uint64; lists hold values of one type.
+ * bits, {@code Integer} for 16, {@code Long} for 32 and 64, {@link BigInteger} for those of 64 bits
+ * that no long holds). When written, {@code Integer} becomes int32 and {@code Long} uint32 when it
+ * fits, else uint64, or int64 below 0; lists hold values of one type.
  *
  * @param metadata values by key, in the file's order
  * @param tensors tensors by name, in the file's order, shapes outermost first
+ * @param unread tensors of types that are not in {@link ElementType}: the types' numbers, by name.
+ *     The file's other tensors and its metadata are read all the same
  */
 public record Gguf(
-    SequencedMap<String, Object> metadata, SequencedMap<String, StoredTensor> tensors) {
+    SequencedMap<String, Object> metadata,
+    SequencedMap<String, StoredTensor> tensors,
+    SequencedMap<String, Integer> unread) {
   private static final int MAGIC = 0x46554747;
   private static final int VERSION = 3;
   private static final int DEFAULT_ALIGNMENT = 32;
@@ -88,6 +94,7 @@ public record Gguf(
   public Gguf {
     metadata = Collections.unmodifiableSequencedMap(metadata);
     tensors = Collections.unmodifiableSequencedMap(tensors);
+    unread = Collections.unmodifiableSequencedMap(unread);
   }
 
   /**
@@ -95,8 +102,7 @@ public record Gguf(
    *
    * @param path the file
    * @param arena owns the mapping; the tensors are usable until it is closed
-   * @throws InputException if the file cannot be read, is damaged, or holds tensors of another type
-   *     than those of {@link ElementType}
+   * @throws InputException if the file cannot be read or is damaged
    */
   public static Gguf map(Path path, Arena arena) {
     try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
@@ -114,7 +120,8 @@ public record Gguf(
    * @param metadata values by key, in the order to write
    * @param tensors tensors by name, in the order to write
    * @throws InputException if the file cannot be written
-   * @throws IllegalArgumentException if a value or an element type has no counterpart in GGUF
+   * @throws IllegalArgumentException if a value or an element type has no counterpart in GGUF, or a
+   *     text has half of a surrogate pair, which UTF-8 cannot hold
    */
   public static void write(
       Path path, SequencedMap<String, ?> metadata, SequencedMap<String, StoredTensor> tensors) {
@@ -130,7 +137,8 @@ public record Gguf(
    * @param types what floating point tensors are rounded to, {@code F32}, {@code F16}, {@code BF16}
    *     or {@code Q8_0}, by name; the others stay what they are
    * @throws InputException if the file cannot be written
-   * @throws IllegalArgumentException if a value or an element type has no counterpart in GGUF
+   * @throws IllegalArgumentException if a value or an element type has no counterpart in GGUF, or a
+   *     text has half of a surrogate pair, which UTF-8 cannot hold
    */
   public static void write(
       Path path,
@@ -242,6 +250,7 @@ public record Gguf(
       throw new InputException(
           "The GGUF file's layer norms add " + epsilon + "; Lanewise reads models with 1e-5.");
     }
+    checkRead("token_embd.weight");
     StoredTensor embedding = tensors.get("token_embd.weight");
     if (embedding == null || embedding.shape().length != 2) {
       throw new InputException("The GGUF file has no matrix 'token_embd.weight'.");
@@ -266,12 +275,26 @@ public record Gguf(
     List<String> names = new ArrayList<>(shape.parameters().keySet());
     names.add(Gpt2Weights.HEAD);
     for (String name : names) {
+      checkRead(theirName(name));
       StoredTensor tensor = tensors.get(theirName(name));
       if (tensor != null) {
         ours.put(name, tensor);
       }
     }
     return new Gpt2Weights(shape, ours);
+  }
+
+  private void checkRead(String name) {
+    Integer type = unread.get(name);
+    if (type != null) {
+      throw new InputException(
+          "The GGUF file's tensor '"
+              + name
+              + "' has the type "
+              + type
+              + ", which is not read; F32, F16, BF16, Q8_0 and Q4_0 are (llama-quantize"
+              + " --allow-requantize converts).");
+    }
   }
 
   private int size(String key) {
@@ -336,6 +359,7 @@ public record Gguf(
     }
 
     Writer string(String text) {
+      Texts.checkWhole("A text of the metadata or a tensor's name", text);
       byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
       int64(bytes.length);
       out.writeBytes(bytes);
@@ -352,7 +376,8 @@ public record Gguf(
         case Byte b -> INT8;
         case Short s -> INT16;
         case Integer i -> INT32;
-        case Long l -> l >= 0 && l <= 0xffffffffL ? UINT32 : UINT64;
+        case Long l -> l < 0 ? INT64 : l <= 0xffffffffL ? UINT32 : UINT64;
+        case BigInteger b when b.signum() >= 0 && b.bitLength() <= Long.SIZE -> UINT64;
         case Float f -> FLOAT32;
         case Double d -> FLOAT64;
         case Boolean b -> BOOL;
@@ -370,6 +395,7 @@ public record Gguf(
         case Short s -> number(s, 2);
         case Integer i -> int32(i);
         case Long l -> number(l, typeOf(key, l) == UINT32 ? 4 : 8);
+        case BigInteger b -> int64(b.longValue());
         case Float f -> int32(Float.floatToRawIntBits(f));
         case Double d -> int64(Double.doubleToRawLongBits(d));
         case Boolean b -> number(b ? 1 : 0, 1);
@@ -413,6 +439,11 @@ public record Gguf(
         throw bad("it does not start with 'GGUF'");
       }
       int version = int32();
+      if (Integer.reverseBytes(version) == 2 || Integer.reverseBytes(version) == 3) {
+        throw bad(
+            "its numbers are big-endian, and only little-endian ones are read (llama.cpp's"
+                + " gguf_convert_endian.py converts)");
+      }
       if (version != 2 && version != 3) {
         throw bad("its version is " + version + "; 2 and 3 can be read");
       }
@@ -425,7 +456,8 @@ public record Gguf(
           throw bad("its metadata repeats '" + key + "'");
         }
       }
-      return new Gguf(metadata, tensors(tensorCount, alignment(metadata)));
+      SequencedMap<String, Integer> unread = new LinkedHashMap<>();
+      return new Gguf(metadata, tensors(tensorCount, alignment(metadata), unread), unread);
     }
 
     private long alignment(Map<String, Object> metadata) {
@@ -436,10 +468,11 @@ public record Gguf(
       throw bad("its alignment is " + value);
     }
 
-    /** What the header says of one tensor. */
-    private record Entry(String name, ElementType type, long[] shape, long offset) {}
+    /** What the header says of one tensor; the type is null if it is unknown. */
+    private record Entry(String name, ElementType type, int code, long[] shape, long offset) {}
 
-    private SequencedMap<String, StoredTensor> tensors(long count, long alignment) {
+    private SequencedMap<String, StoredTensor> tensors(
+        long count, long alignment, Map<String, Integer> unread) {
       List<Entry> entries = new ArrayList<>();
       for (long i = 0; i < count; i++) {
         entries.add(entry());
@@ -448,6 +481,12 @@ public record Gguf(
       SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
       for (Entry entry : entries) {
         String where = "tensor '" + entry.name + "'";
+        if (entry.type == null) {
+          if (unread.put(entry.name, entry.code) != null || tensors.containsKey(entry.name)) {
+            throw bad(where + " comes twice");
+          }
+          continue;
+        }
         long bytes;
         try {
           bytes = StoredTensor.byteSize(entry.type, entry.shape);
@@ -463,7 +502,7 @@ public record Gguf(
         }
         StoredTensor tensor =
             new StoredTensor(entry.type, entry.shape, file.asSlice(start + entry.offset, bytes));
-        if (tensors.put(entry.name, tensor) != null) {
+        if (tensors.put(entry.name, tensor) != null || unread.containsKey(entry.name)) {
           throw bad(where + " comes twice");
         }
       }
@@ -481,17 +520,7 @@ public record Gguf(
         shape[i] = int64();
       }
       int code = int32();
-      ElementType type = TYPES.get(code);
-      if (type == null) {
-        throw bad(
-            "tensor '"
-                + name
-                + "' has the type "
-                + code
-                + ", which is not read; F32, F16, BF16, Q8_0 and Q4_0 are (llama-quantize"
-                + " --allow-requantize converts)");
-      }
-      return new Entry(name, type, shape, int64());
+      return new Entry(name, TYPES.get(code), code, shape, int64());
     }
 
     private Object value(String key, int type) {
@@ -505,7 +534,11 @@ public record Gguf(
         case FLOAT32 -> Float.intBitsToFloat(int32());
         case BOOL -> int8() != 0;
         case STRING -> string();
-        case UINT64, INT64 -> int64();
+        case INT64 -> int64();
+        case UINT64 -> {
+          long bits = int64();
+          yield bits >= 0 ? (Object) bits : new BigInteger(Long.toUnsignedString(bits));
+        }
         case FLOAT64 -> Double.longBitsToDouble(int64());
         case ARRAY -> {
           int element = int32();

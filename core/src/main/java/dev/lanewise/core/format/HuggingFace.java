@@ -68,12 +68,10 @@ public final class HuggingFace {
     Gpt2Shape shape = shape(folder.resolve(CONFIG), config);
     boolean tied = !Boolean.FALSE.equals(config.get("tie_word_embeddings"));
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
-    for (Map.Entry<String, StoredTensor> entry : readTensors(folder, arena).entrySet()) {
-      String name = entry.getKey();
-      String ours = name.startsWith(PREFIX) ? name.substring(PREFIX.length()) : name;
-      boolean mask = ours.endsWith(".attn.bias") || ours.endsWith(".attn.masked_bias");
-      if (!mask && !(tied && ours.equals(Gpt2Weights.HEAD))) {
-        tensors.put(ours, entry.getValue());
+    for (Map.Entry<String, StoredTensor> entry : readTensors(folder, tied, arena).entrySet()) {
+      String name = ours(entry.getKey());
+      if (!isLeftOut(name, tied)) {
+        tensors.put(name, entry.getValue());
       }
     }
     if (!tied && !tensors.containsKey(Gpt2Weights.HEAD)) {
@@ -139,12 +137,36 @@ public final class HuggingFace {
         folder + " has neither " + WEIGHTS + " nor " + INDEX + ", so there are no weights.");
   }
 
-  private static SequencedMap<String, StoredTensor> readTensors(Path folder, Arena arena) {
+  private static SequencedMap<String, StoredTensor> readTensors(
+      Path folder, boolean tied, Arena arena) {
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
-    for (Path file : weightFiles(folder)) {
-      tensors.putAll(SafeTensors.map(file, arena).tensors());
+    for (Path path : weightFiles(folder)) {
+      SafeTensors file = SafeTensors.map(path, arena);
+      for (String name : file.unread().keySet()) {
+        if (!isLeftOut(ours(name), tied)) {
+          throw new InputException(
+              path
+                  + ": the tensor '"
+                  + name
+                  + "' has the unknown type '"
+                  + file.unread().get(name)
+                  + "', which is not read.");
+        }
+      }
+      tensors.putAll(file.tensors());
     }
     return tensors;
+  }
+
+  private static String ours(String name) {
+    return name.startsWith(PREFIX) ? name.substring(PREFIX.length()) : name;
+  }
+
+  /** Whether a tensor is stored but no parameter: masks, and the copy of a tied head. */
+  private static boolean isLeftOut(String name, boolean tied) {
+    return name.endsWith(".attn.bias")
+        || name.endsWith(".attn.masked_bias")
+        || tied && name.equals(Gpt2Weights.HEAD);
   }
 
   /**

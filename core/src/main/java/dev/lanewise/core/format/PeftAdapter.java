@@ -128,7 +128,7 @@ public record PeftAdapter(
     }
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
     SafeTensors.map(folder.resolve(WEIGHTS), arena)
-        .tensors()
+        .allTensors()
         .forEach((name, tensor) -> tensors.put(withoutPrefix(folder, name), tensor));
     return new PeftAdapter(
         fields.has("base_model_name_or_path") ? fields.text("base_model_name_or_path") : null,

@@ -27,6 +27,7 @@ import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
 import tools.jackson.core.ObjectReadContext;
 import tools.jackson.core.ObjectWriteContext;
+import tools.jackson.core.StreamReadConstraints;
 import tools.jackson.core.json.JsonFactory;
 
 /**
@@ -39,21 +40,35 @@ import tools.jackson.core.json.JsonFactory;
  *
  * @param tensors the tensors in the order of their data
  * @param metadata the texts under {@code __metadata__}
+ * @param unread tensors of types that are not in {@link ElementType}, such as {@code F4}: their
+ *     types by name. The file's other tensors are read all the same
  */
 public record SafeTensors(
-    SequencedMap<String, StoredTensor> tensors, SequencedMap<String, String> metadata) {
+    SequencedMap<String, StoredTensor> tensors,
+    SequencedMap<String, String> metadata,
+    SequencedMap<String, String> unread) {
   /** Largest header that is read, as in the reference implementation. */
   private static final long MAX_HEADER = 100_000_000;
 
   private static final String METADATA = "__metadata__";
   private static final ValueLayout.OfLong LENGTH =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-  private static final JsonFactory JSON = new JsonFactory();
+
+  /** Names and texts may be as long as a header. */
+  private static final JsonFactory JSON =
+      JsonFactory.builder()
+          .streamReadConstraints(
+              StreamReadConstraints.builder()
+                  .maxNameLength((int) MAX_HEADER)
+                  .maxStringLength((int) MAX_HEADER)
+                  .build())
+          .build();
 
   /** Keeps unmodifiable views in the given order. */
   public SafeTensors {
     tensors = Collections.unmodifiableSequencedMap(tensors);
     metadata = Collections.unmodifiableSequencedMap(metadata);
+    unread = Collections.unmodifiableSequencedMap(unread);
   }
 
   /**
@@ -78,14 +93,38 @@ public record SafeTensors(
   /**
    * The tensor of that name.
    *
-   * @throws InputException if there is none
+   * @throws InputException if there is none, or it is of a type that is not read
    */
   public StoredTensor tensor(String name) {
     StoredTensor tensor = tensors.get(name);
     if (tensor == null) {
+      checkRead(name);
       throw new InputException("There is no tensor '" + name + "' in the file.");
     }
     return tensor;
+  }
+
+  /**
+   * The tensors in the order of their data, for those who need every one.
+   *
+   * @throws InputException if one of them is of a type that is not read
+   */
+  public SequencedMap<String, StoredTensor> allTensors() {
+    unread.keySet().forEach(this::checkRead);
+    return tensors;
+  }
+
+  /**
+   * Refuses a tensor of a type that is not read.
+   *
+   * @throws InputException if the tensor of that name is one
+   */
+  public void checkRead(String name) {
+    String type = unread.get(name);
+    if (type != null) {
+      throw new InputException(
+          "The tensor '" + name + "' has the unknown type '" + type + "', which is not read.");
+    }
   }
 
   /**
@@ -98,8 +137,9 @@ public record SafeTensors(
    * @param tensors the tensors by name
    * @param metadata texts to store under {@code __metadata__}; may be empty
    * @throws InputException if the file cannot be written
-   * @throws IllegalArgumentException if a tensor is called {@code __metadata__} or is quantised, or
-   *     the header would pass 100 MB
+   * @throws IllegalArgumentException if a tensor is called {@code __metadata__} or is quantised, a
+   *     name or text has half of a surrogate pair, which UTF-8 cannot hold, or the header would
+   *     pass 100 MB
    */
   public static void write(
       Path path, Map<String, StoredTensor> tensors, Map<String, String> metadata) {
@@ -109,6 +149,12 @@ public record SafeTensors(
     if (tensors.values().stream().anyMatch(tensor -> tensor.type().quantised())) {
       throw new IllegalArgumentException("The safetensors format has no quantised tensors.");
     }
+    tensors.keySet().forEach(name -> Texts.checkWhole("The name of a tensor", name));
+    metadata.forEach(
+        (key, text) -> {
+          Texts.checkWhole("A key of the metadata", key);
+          Texts.checkWhole("The text under '" + key + "'", text);
+        });
     List<Map.Entry<String, StoredTensor>> entries = new ArrayList<>(tensors.entrySet());
     entries.sort(
         Comparator.comparing((Map.Entry<String, StoredTensor> e) -> e.getValue().type())
@@ -168,8 +214,9 @@ public record SafeTensors(
     json.writeArray(numbers, 0, numbers.length);
   }
 
-  /** What the header says of one tensor. */
-  private record Entry(String name, ElementType type, long[] shape, long from, long to) {}
+  /** What the header says of one tensor; the type is null if it is unknown. */
+  private record Entry(
+      String name, ElementType type, String typeName, long[] shape, long from, long to) {}
 
   private static SafeTensors parse(Path path, MemorySegment file) {
     long length = file.get(LENGTH, 0);
@@ -185,6 +232,7 @@ public record SafeTensors(
       throw bad(path, "its header should have " + length + " bytes, but only " + room + " follow");
     }
     byte[] header = file.asSlice(Long.BYTES, length).toArray(ValueLayout.JAVA_BYTE);
+    checkUtf8(path, header);
     SequencedMap<String, String> metadata = new LinkedHashMap<>();
     List<Entry> entries;
     try (JsonParser json = JSON.createParser(ObjectReadContext.empty(), header)) {
@@ -193,11 +241,29 @@ public record SafeTensors(
       throw new InputException(
           path + " is no sound safetensors file: its header is not valid JSON.", e);
     }
-    return new SafeTensors(place(path, entries, file.asSlice(Long.BYTES + length)), metadata);
+    SequencedMap<String, String> unread = new LinkedHashMap<>();
+    SequencedMap<String, StoredTensor> tensors =
+        place(path, entries, file.asSlice(Long.BYTES + length), unread);
+    return new SafeTensors(tensors, metadata, unread);
+  }
+
+  /** Refuses what a JSON parser would take for JSON of another encoding. */
+  private static void checkUtf8(Path path, byte[] header) {
+    if (header.length >= 3
+        && header[0] == (byte) 0xef
+        && header[1] == (byte) 0xbb
+        && header[2] == (byte) 0xbf) {
+      throw bad(path, "its header begins with a byte order mark, which the format does not allow");
+    }
+    for (int i = 0; i < Math.min(2, header.length); i++) {
+      if (header[i] == 0 || (header[i] & 0xfe) == 0xfe) {
+        throw bad(path, "its header is in UTF-16 or UTF-32, where the format wants UTF-8");
+      }
+    }
   }
 
   private static SequencedMap<String, StoredTensor> place(
-      Path path, List<Entry> entries, MemorySegment data) {
+      Path path, List<Entry> entries, MemorySegment data, Map<String, String> unread) {
     entries.sort(Comparator.comparingLong(Entry::from).thenComparingLong(Entry::to));
     SequencedMap<String, StoredTensor> tensors = new LinkedHashMap<>();
     long end = 0;
@@ -219,6 +285,11 @@ public record SafeTensors(
                 + data.byteSize()
                 + " bytes of data; the file may be cut off");
       }
+      end = entry.to;
+      if (entry.type == null) {
+        unread.put(entry.name, entry.typeName);
+        continue;
+      }
       long bytes;
       try {
         bytes = StoredTensor.byteSize(entry.type, entry.shape);
@@ -234,7 +305,6 @@ public record SafeTensors(
                 + " bytes for its shape and type, but takes "
                 + (entry.to - entry.from));
       }
-      end = entry.to;
       MemorySegment part = data.asSlice(entry.from, bytes);
       tensors.put(entry.name, new StoredTensor(entry.type, entry.shape, part));
     }
@@ -264,6 +334,9 @@ public record SafeTensors(
   }
 
   private static void readMetadata(Path path, JsonParser json, Map<String, String> metadata) {
+    if (json.currentToken() == JsonToken.VALUE_NULL) {
+      return;
+    }
     String fault = "its metadata is not an object of texts";
     expect(path, json.currentToken() == JsonToken.START_OBJECT, fault);
     while (json.nextToken() != JsonToken.END_OBJECT) {
@@ -280,7 +353,7 @@ public record SafeTensors(
         path,
         json.currentToken() == JsonToken.START_OBJECT,
         where + "is not described by an object");
-    ElementType type = null;
+    String type = null;
     long[] shape = null;
     long[] offsets = null;
     while (json.nextToken() != JsonToken.END_OBJECT) {
@@ -290,7 +363,7 @@ public record SafeTensors(
         case "dtype" -> {
           expect(path, type == null, where + "gives its type twice");
           expect(path, value == JsonToken.VALUE_STRING, where + "has no text as its type");
-          type = type(path, where, json.getString());
+          type = json.getString();
         }
         case "shape" -> {
           expect(path, shape == null, where + "gives its shape twice");
@@ -306,16 +379,16 @@ public record SafeTensors(
     expect(path, type != null, where + "has no type");
     expect(path, shape != null, where + "has no shape");
     expect(path, offsets != null && offsets.length == 2, where + "has no start and end");
-    return new Entry(name, type, shape, offsets[0], offsets[1]);
+    return new Entry(name, type(type), type, shape, offsets[0], offsets[1]);
   }
 
-  private static ElementType type(Path path, String where, String name) {
+  private static ElementType type(String name) {
     for (ElementType type : ElementType.values()) {
       if (type.name().equals(name) && !type.quantised()) {
         return type;
       }
     }
-    throw bad(path, where + "has the unknown type '" + name + "'");
+    return null;
   }
 
   private static long[] readNumbers(Path path, JsonParser json, String fault) {

@@ -155,7 +155,8 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
   /**
    * The elements as integers, in the same order.
    *
-   * @throws IllegalArgumentException if the type is not an integer or BOOL
+   * @throws IllegalArgumentException if the type is not an integer or BOOL, or an unsigned number
+   *     of 64 bits is larger than a long holds; {@link #toDoubles} gives it, rounded
    */
   public long[] toLongs() {
     long[] out = new long[length()];
@@ -172,13 +173,35 @@ public record StoredTensor(ElementType type, long[] shape, MemorySegment data) {
       case F16 -> Float.float16ToFloat(data.get(SHORT, i * 2));
       case BF16 -> Float.intBitsToFloat(data.get(SHORT, i * 2) << 16);
       case F8_E4M3, F8_E5M2, Q8_0, Q4_0 -> throw notANumber("a number that Lanewise computes with");
+      case U64 -> unsigned(data.get(LONG, i * 8));
       default -> asLong(i);
     };
   }
 
+  /**
+   * An unsigned number, rounded to nearest: halved it fits, with what is lost kept as a last bit.
+   */
+  private static double unsigned(long bits) {
+    return bits >= 0 ? bits : (double) (bits >>> 1 | bits & 1) * 2;
+  }
+
+  private long asUnsigned(long i) {
+    long bits = data.get(LONG, i * 8);
+    if (bits < 0) {
+      throw new IllegalArgumentException(
+          "Element "
+              + i
+              + ", "
+              + Long.toUnsignedString(bits)
+              + ", is larger than a long holds; use toDoubles.");
+    }
+    return bits;
+  }
+
   private long asLong(long i) {
     return switch (type) {
-      case I64, U64 -> data.get(LONG, i * 8);
+      case I64 -> data.get(LONG, i * 8);
+      case U64 -> asUnsigned(i);
       case I32 -> data.get(INT, i * 4);
       case U32 -> data.get(INT, i * 4) & 0xffffffffL;
       case I16 -> data.get(SHORT, i * 2);

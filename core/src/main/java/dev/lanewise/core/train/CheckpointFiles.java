@@ -300,6 +300,15 @@ final class CheckpointFiles {
 
   private static void check(SafeTensors file, Path path, String name, Shape shape) {
     StoredTensor stored = file.tensors().get(name);
+    if (stored == null && file.unread().containsKey(name)) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "%s: '%s' has the unknown type '%s', which is not read.",
+              path,
+              name,
+              file.unread().get(name)));
+    }
     if (stored == null) {
       throw new InputException(String.format(Locale.ROOT, "%s has no tensor '%s'.", path, name));
     }

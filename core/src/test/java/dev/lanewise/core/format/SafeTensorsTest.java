@@ -9,6 +9,7 @@ import dev.lanewise.core.base.InputException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -17,6 +18,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -84,7 +86,10 @@ class SafeTensorsTest {
         "{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,9]}} | 9 | needs 8 bytes",
         "{'a':{'dtype':'F32','shape':[2],'data_offsets':[8,0]}} | 8 | gap",
         "{'a':{'dtype':'F32','shape':[0],'data_offsets':[0,-8]}} | 8 | list of offsets",
-        "{'a':{'dtype':'F99','shape':[2],'data_offsets':[0,8]}} | 8 | unknown type",
+        "{'a':{'dtype':'F99','shape':[2],'data_offsets':[0,9]}} | 8 | outside the file",
+        "{'a':{'dtype':'F99','shape':[2],'data_offsets':[1,8]}} | 8 | gap",
+        "{'a':{'dtype':'F99','shape':[-2],'data_offsets':[0,8]}} | 8 | list of sizes",
+        "{'a\\ud800':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}} | 8 | not valid JSON",
         "{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}}"
             + " | 8 | twice",
         "{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'b':{'dtype':'F32','shape':[2],'data_offsets':[4,12]}}"
@@ -144,6 +149,117 @@ class SafeTensorsTest {
     assertArrayEquals(
         new float[] {1, -2, Float.POSITIVE_INFINITY, Float.intBitsToFloat(1 << 16)},
         bf16.toFloats());
+  }
+
+  @Test
+  void anUnknownTypeRefusesItsTensorAlone() throws IOException {
+    String header =
+        "{'a':{'dtype':'F32','shape':[1],'data_offsets':[0,4]},"
+            + "'b':{'dtype':'F4','shape':[4],'data_offsets':[4,6]},"
+            + "'c':{'dtype':'U16','shape':[2],'data_offsets':[6,10]}}";
+    ByteBuffer data = ByteBuffer.allocate(10).order(ByteOrder.LITTLE_ENDIAN);
+    data.putFloat(2.5f).putShort((short) 7).putShort((short) 65535).putShort((short) 3);
+    SafeTensors file = SafeTensors.map(write(json(header), data.array()), Arena.ofAuto());
+    assertEquals(List.of("a", "c"), List.copyOf(file.tensors().keySet()));
+    assertArrayEquals(new float[] {2.5f}, file.tensor("a").toFloats());
+    assertArrayEquals(new long[] {65535, 3}, file.tensor("c").toLongs());
+    assertEquals(Map.of("b", "F4"), file.unread());
+    String sentence = assertThrows(InputException.class, () -> file.tensor("b")).getMessage();
+    assertTrue(sentence.contains("'b' has the unknown type 'F4'"), sentence);
+    assertThrows(InputException.class, file::allTensors);
+  }
+
+  @Test
+  void metadataMayBeNull() throws IOException {
+    byte[] header =
+        json("{'__metadata__':null,'a':{'dtype':'U8','shape':[1],'data_offsets':[0,1]}}");
+    SafeTensors file = SafeTensors.map(write(header, new byte[] {9}), Arena.ofAuto());
+    assertEquals(Map.of(), file.metadata());
+    assertArrayEquals(new long[] {9}, file.tensor("a").toLongs());
+  }
+
+  @Test
+  void namesMayBeLong() {
+    Path file = folder.resolve("long.safetensors");
+    String name = "layer.".repeat(50_000);
+    StoredTensor tensor = StoredTensor.float32(MemorySegment.ofArray(new float[] {3}), 1);
+    SafeTensors.write(file, Map.of(name, tensor), Map.of(name + "key", name));
+    SafeTensors read = SafeTensors.map(file, Arena.ofAuto());
+    assertArrayEquals(new float[] {3}, read.tensor(name).toFloats());
+    assertEquals(Map.of(name + "key", name), read.metadata());
+  }
+
+  @Test
+  void headersOfAnotherEncodingAreNamed() throws IOException {
+    String header = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    byte[] marked = ("\ufeff" + header).getBytes(StandardCharsets.UTF_8);
+    assertUnsound(file(marked, new byte[1]), "byte order mark");
+    for (var charset :
+        List.of(
+            StandardCharsets.UTF_16LE,
+            StandardCharsets.UTF_16BE,
+            StandardCharsets.UTF_16,
+            StandardCharsets.UTF_32LE,
+            StandardCharsets.UTF_32BE)) {
+      assertUnsound(file(header.getBytes(charset), new byte[1]), "UTF-16 or UTF-32");
+      byte[] withMark = ("\ufeff" + header).getBytes(charset);
+      assertUnsound(file(withMark, new byte[1]), "UTF-16 or UTF-32");
+    }
+    byte[] latin = header.replace('a', '\u00e9').getBytes(StandardCharsets.ISO_8859_1);
+    assertUnsound(file(latin, new byte[1]), "not valid JSON");
+  }
+
+  @Test
+  void halfOfASurrogatePairIsNotWritten() throws IOException {
+    Path file = folder.resolve("a.safetensors");
+    StoredTensor tensor = StoredTensor.float32(MemorySegment.ofArray(new float[1]), 1);
+    for (String half : List.of("x\ud83d", "\ude00y", "\ude00\ud83d", "\ud83dz")) {
+      for (Runnable write :
+          List.<Runnable>of(
+              () -> SafeTensors.write(file, Map.of(half, tensor), Map.of()),
+              () -> SafeTensors.write(file, Map.of("x", tensor), Map.of(half, "v")),
+              () -> SafeTensors.write(file, Map.of("x", tensor), Map.of("k", half)),
+              () ->
+                  Gguf.write(file, new TreeMap<>(Map.of("general.name", half)), new TreeMap<>()))) {
+        String sentence = assertThrows(IllegalArgumentException.class, write::run).getMessage();
+        assertTrue(sentence.contains("surrogate"), sentence);
+      }
+    }
+    assertEquals(List.of(), list());
+    SafeTensors.write(file, Map.of("\ud83d\ude00", tensor), Map.of());
+    assertTrue(SafeTensors.map(file, Arena.ofAuto()).tensors().containsKey("\ud83d\ude00"));
+  }
+
+  @Test
+  void unsignedNumbersAreReadAsSuch() {
+    long[] bits = {0, 1, Long.MAX_VALUE, Long.MIN_VALUE, Long.MIN_VALUE + 1025, -1, -1024, -1025};
+    StoredTensor all =
+        new StoredTensor(ElementType.U64, new long[] {8}, MemorySegment.ofArray(bits));
+    double[] doubles = all.toDoubles();
+    for (int i = 0; i < bits.length; i++) {
+      double exact = new BigInteger(Long.toUnsignedString(bits[i])).doubleValue();
+      assertEquals(exact, doubles[i], Long.toUnsignedString(bits[i]));
+    }
+    String sentence = assertThrows(IllegalArgumentException.class, all::toLongs).getMessage();
+    assertTrue(sentence.contains("9223372036854775808"), sentence);
+    long[] small = {0, Long.MAX_VALUE};
+    assertArrayEquals(
+        small,
+        new StoredTensor(ElementType.U64, new long[] {2}, MemorySegment.ofArray(small)).toLongs());
+  }
+
+  private static byte[] json(String text) {
+    return text.replace('\'', '"').getBytes(StandardCharsets.UTF_8);
+  }
+
+  private static byte[] file(byte[] header, byte[] data) {
+    ByteBuffer bytes = ByteBuffer.allocate(8 + header.length + data.length);
+    bytes.order(ByteOrder.LITTLE_ENDIAN).putLong(header.length).put(header).put(data);
+    return bytes.array();
+  }
+
+  private Path write(byte[] header, byte[] data) throws IOException {
+    return Files.write(folder.resolve("made.safetensors"), file(header, data));
   }
 
   private void assertUnsound(byte[] bytes, String words) throws IOException {
