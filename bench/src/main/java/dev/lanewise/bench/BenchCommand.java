@@ -61,7 +61,7 @@ public final class BenchCommand implements Subcommand {
   @Parameters(
       arity = "0..*",
       paramLabel = "SUITE",
-      description = "gemm, kernels, train, generate, gpu; all of them if none is named.")
+      description = "gemm, kernels, search, train, generate, gpu; all of them if none is named.")
   private List<String> suites = List.of();
 
   @Option(
@@ -207,7 +207,7 @@ public final class BenchCommand implements Subcommand {
         throw wrong(
             "There is no suite called "
                 + name
-                + "; there are gemm, kernels, train, generate and gpu.");
+                + "; there are gemm, kernels, search, train, generate and gpu.");
       }
     }
     return List.copyOf(chosen);

@@ -6,6 +6,7 @@ import dev.lanewise.bench.suite.GemmBenchmark;
 import dev.lanewise.bench.suite.GenerateBenchmark;
 import dev.lanewise.bench.suite.GpuBenchmark;
 import dev.lanewise.bench.suite.KernelsBenchmark;
+import dev.lanewise.bench.suite.SearchBenchmark;
 import dev.lanewise.bench.suite.TrainBenchmark;
 import dev.lanewise.core.backend.Precision;
 import dev.lanewise.core.backend.cuda.CudaBackend;
@@ -40,6 +41,7 @@ enum Suite {
       List.of("pytorch", "libtorch"),
       "attention batch=4 tokens=256 heads=12 head=64",
       "crossEntropy rows=1024 cols=50257"),
+  SEARCH(SearchBenchmark.class, List.of("lucene", "jvector"), "dotRows rows=1000 cols=768"),
   TRAIN(
       TrainBenchmark.class,
       List.of(
@@ -73,6 +75,14 @@ enum Suite {
           "crossEntropy rows=1024 cols=50257",
           "gelu rows=1024 cols=3072",
           "adamW count=38597376",
+          "dotPairs rows=1000 cols=128",
+          "dotPairs rows=1000 cols=768",
+          "distancePairs rows=1000 cols=768",
+          "cosinePairs rows=1000 cols=768",
+          "dotRows rows=1000 cols=768",
+          "dotRows rows=100000 cols=768",
+          "cosineRows rows=1000 cols=768",
+          "distanceRows rows=1000 cols=768",
           "train layers=4 heads=4 width=128 vocabulary=65 batch=12 tokens=64");
 
   private final Class<? extends ContestBenchmark> benchmark;

@@ -5,6 +5,7 @@ import static dev.lanewise.simd.Machine.I;
 import static dev.lanewise.simd.Machine.LANES;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -25,6 +26,8 @@ public final class Bfloat16 {
       VectorSpecies.of(short.class, VectorShape.forBitSize(Machine.VECTOR_BYTES * 4));
 
   private static final ByteOrder ORDER = ByteOrder.nativeOrder();
+  private static final ValueLayout.OfShort BITS = ValueLayout.JAVA_SHORT_UNALIGNED;
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
   private Bfloat16() {}
 
@@ -186,10 +189,22 @@ public final class Bfloat16 {
   }
 
   private static void widen(Call call, long row, long col, int n) {
-    MemorySegment x = Native.known(call.segment[0]);
-    MemorySegment y = Native.known(call.segment[1]);
-    long xAt = call.at(0, row, col);
-    long yAt = call.at(1, row, col);
+    widenVectors(call.segment[0], call.at(0, row, col), call.segment[1], call.at(1, row, col), n);
+  }
+
+  /** Widens {@code n} bfloat16 of native memory; places are in bytes. */
+  static void widen(MemorySegment x, long xAt, MemorySegment y, long yAt, int n) {
+    int whole = n - n % LANES;
+    widenVectors(x, xAt, y, yAt, whole);
+    for (int i = whole; i < n; i++) {
+      short bits = x.get(BITS, xAt + (long) i * Short.BYTES);
+      y.set(FLOAT, yAt + (long) i * Float.BYTES, toFloat(bits));
+    }
+  }
+
+  private static void widenVectors(MemorySegment x, long xAt, MemorySegment y, long yAt, int n) {
+    x = Native.known(x);
+    y = Native.known(y);
     for (int i = 0; i < n; i += LANES) {
       long at = (long) i * Float.BYTES;
       ((IntVector)

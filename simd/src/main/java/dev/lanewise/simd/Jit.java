@@ -24,7 +24,9 @@ import javax.management.ObjectName;
  * <p>And it has the few methods inlined that lie between a scalar load and the instruction, and
  * that no annotation of the JDK's speaks for. The compiler leaves out what it thinks is rarely
  * called, and thinks so of all that began to be counted just before: one start in twelve had a tile
- * of gemm with a call for each element of A, ten times too slow for good.
+ * of gemm with a call for each element of A, ten times too slow for good. Methods with a minus are
+ * kept apart: together with their caller they pass what the compiler will inline in one method, and
+ * what is left out then are single additions.
  *
  * <p>Where the management modules are absent, nothing is done.
  */
@@ -36,7 +38,8 @@ final class Jit {
                 "dev/lanewise/simd/AttentionDecode.*", "dev/lanewise/simd/AttentionForward.*",
                 "dev/lanewise/simd/AttentionRows.*", "dev/lanewise/simd/AttentionTiles.*",
                 "dev/lanewise/simd/Bfloat16.*", "dev/lanewise/simd/Bfloat16Kernel.*",
-                "dev/lanewise/simd/Bfloat16Packing.*", "dev/lanewise/simd/CrossEntropy.*",
+                "dev/lanewise/simd/Bfloat16Packing.*", "dev/lanewise/simd/Blas.*",
+                "dev/lanewise/simd/CrossEntropy.*",
                 "dev/lanewise/simd/Dropout.*", "dev/lanewise/simd/Elementwise.*",
                 "dev/lanewise/simd/Embedding.*", "dev/lanewise/simd/EpilogueKernel.*",
                 "dev/lanewise/simd/Exponentials.*", "dev/lanewise/simd/Gelu.*",
@@ -44,13 +47,18 @@ final class Jit {
                 "dev/lanewise/simd/Lanes.*", "dev/lanewise/simd/LayerNorm.*",
                 "dev/lanewise/simd/LogSoftmax.*", "dev/lanewise/simd/MicroKernel.*",
                 "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",
-                "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/SkinnyKernel.*",
-                "dev/lanewise/simd/Softmax.*", "dev/lanewise/simd/VectorMath.*"],
+                "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/SimilarityArrays.*",
+                "dev/lanewise/simd/SimilarityRows.*", "dev/lanewise/simd/SkinnyKernel.*",
+                "dev/lanewise/simd/Softmax.*", "dev/lanewise/simd/TopK.next",
+                "dev/lanewise/simd/VectorMath.*"],
         c1: { Exclude: true },
         inline: ["+jdk/internal/misc/Unsafe.*Unaligned", "+jdk/internal/misc/Unsafe.convEndian",
                  "+jdk/internal/foreign/NativeMemorySegmentImpl.unsafeGet*",
                  "+jdk/internal/foreign/NativeMemorySegmentImpl.maxAlignMask",
-                 "+jdk/internal/foreign/NativeMemorySegmentImpl.isNative"],
+                 "+jdk/internal/foreign/NativeMemorySegmentImpl.isNative",
+                 "+dev/lanewise/simd/SimilarityArrays.sum*",
+                 "-dev/lanewise/simd/SimilarityArrays.cosineEnd",
+                 "-dev/lanewise/simd/SimilarityArrays.cosineRest"],
         c2: { BackgroundCompilation: false }
       }]
       """;

@@ -195,6 +195,8 @@ class DoorsTest {
       return name.equals("labelSmoothing") ? 0f : 1f;
     } else if (type == double.class) {
       return 0.5;
+    } else if (type == float[].class) {
+      return new float[] {0.5f, -1, 2, 3, 0.25f, -3, 1, 5};
     } else if (type == short.class) {
       return (short) 1;
     } else if (type == int.class) {

@@ -71,6 +71,8 @@ public final class Peers {
     labels.put("nd4j", "ND4J");
     labels.put("vectorblas", "VectorBLAS");
     labels.put("ejml", "EJML");
+    labels.put("lucene", "Lucene");
+    labels.put("jvector", "JVector");
     labels.put("scalar", "plain loops");
     return labels;
   }
@@ -134,6 +136,8 @@ public final class Peers {
         case "blis" -> nativeBlas(name, "blis-", blisKernels(), "libblis.so.4", "libblis.4.dylib");
         case "vectorblas" -> javaBlas(name, List.of("blas-"));
         case "ejml" -> javaBlas(name, List.of("ejml-core-", "ejml-fdense-"));
+        case "lucene" -> similarity(name, "lucene-core-");
+        case "jvector" -> similarity(name, "jvector-");
         case "nd4j" -> nd4j();
         case "libtorch" -> libtorch();
         case "pytorch" -> python(name, roomyMalloc());
@@ -212,6 +216,18 @@ public final class Peers {
         java(path, JavaBlasServer.class.getName(), name),
         Map.of(),
         jars.isEmpty() ? "built in" : "in " + folder());
+  }
+
+  private static Peer similarity(String name, String prefix) throws IOException {
+    Optional<Path> jar = jar(prefix);
+    if (jar.isEmpty()) {
+      return Peer.missing(name, "no " + prefix + "*.jar in " + folder() + GET);
+    }
+    return new Peer(
+        name,
+        java(List.of(jar.get()), SimilarityServer.class.getName(), name),
+        Map.of(),
+        "in " + folder());
   }
 
   private static Peer nd4j() throws IOException {

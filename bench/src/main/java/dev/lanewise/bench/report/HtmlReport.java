@@ -99,6 +99,7 @@ public final class HtmlReport {
     return switch (name) {
       case "gemm" -> "Matrix products";
       case "kernels" -> "Kernels";
+      case "search" -> "Vector search";
       case "train" -> "Training";
       case "generate" -> "Generating";
       case "gpu" -> "GPU";

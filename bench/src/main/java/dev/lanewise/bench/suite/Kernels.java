@@ -21,6 +21,7 @@ import dev.lanewise.simd.LinearCrossEntropy;
 import dev.lanewise.simd.Matrix;
 import dev.lanewise.simd.PackedMatrix;
 import dev.lanewise.simd.Reduce;
+import dev.lanewise.simd.Similarity;
 import dev.lanewise.simd.Softmax;
 import dev.lanewise.simd.VectorMath;
 import java.lang.foreign.MemorySegment;
@@ -55,6 +56,12 @@ final class Kernels {
       case "crossEntropy" -> crossEntropy(task);
       case "linearCrossEntropy" -> linearCrossEntropy(task);
       case "sumOfSquares" -> sumOfSquares(task);
+      case "dotRows" -> rows(task, Similarity.Metric.DOT);
+      case "cosineRows" -> rows(task, Similarity.Metric.COSINE);
+      case "distanceRows" -> rows(task, Similarity.Metric.SQUARED_DISTANCE);
+      case "dotPairs" -> pairs(task, Similarity.Metric.DOT);
+      case "cosinePairs" -> pairs(task, Similarity.Metric.COSINE);
+      case "distancePairs" -> pairs(task, Similarity.Metric.SQUARED_DISTANCE);
       case "attention" -> attention(task);
       case "attentionBackward" -> attentionBackward(task);
       case "embedding" -> embedding(task);
@@ -92,6 +99,9 @@ final class Kernels {
         yield Cost.arithmetic(6 * tokens * width * vocabulary, bytes, Pattern.TRIAD);
       }
       case "sumOfSquares" -> vector(c, 2, 1, Pattern.READ);
+      case "dotRows", "dotPairs" -> matrix(c, 2, 1, Pattern.READ);
+      case "distanceRows", "distancePairs" -> matrix(c, 3, 1, Pattern.READ);
+      case "cosineRows", "cosinePairs" -> matrix(c, 4, 1, Pattern.READ);
       case "attention" -> attention(c, 2, 4);
       case "attentionBackward" -> attention(c, 5, 8);
       case "embedding" -> {
@@ -447,6 +457,89 @@ final class Kernels {
                 sum += (double) Inputs.value(i, 1) * Inputs.value(i, 1);
               }
               return sum;
+            });
+  }
+
+  /** A query and the rows of a matrix in native memory. */
+  private static Workload rows(Case c, Similarity.Metric metric) {
+    KernelWorkload w = new KernelWorkload(c);
+    int rows = c.number("rows");
+    int cols = c.number("cols");
+    Matrix matrix = new Matrix(w.input((long) rows * cols, 1), rows, cols);
+    MemorySegment query = w.input(cols, 2);
+    MemorySegment out = w.zeros(rows);
+    return similarity(w, metric, out, rows, cols)
+        .run(() -> Similarity.compare(metric, query, 0, matrix, out, 0));
+  }
+
+  /** A query and vectors in arrays, a call for each of them. */
+  private static Workload pairs(Case c, Similarity.Metric metric) {
+    KernelWorkload w = new KernelWorkload(c);
+    int rows = c.number("rows");
+    int cols = c.number("cols");
+    float[][] vectors = vectors(rows, cols);
+    float[] query = Inputs.array(cols, 2);
+    MemorySegment out = w.zeros(rows);
+    KernelWorkload all = similarity(w, metric, out, rows, cols);
+    return switch (metric) {
+      case DOT ->
+          all.run(
+              () -> {
+                for (int i = 0; i < rows; i++) {
+                  out.setAtIndex(JAVA_FLOAT, i, Similarity.dot(query, vectors[i]));
+                }
+              });
+      case COSINE ->
+          all.run(
+              () -> {
+                for (int i = 0; i < rows; i++) {
+                  out.setAtIndex(JAVA_FLOAT, i, Similarity.cosine(query, vectors[i]));
+                }
+              });
+      case SQUARED_DISTANCE ->
+          all.run(
+              () -> {
+                for (int i = 0; i < rows; i++) {
+                  out.setAtIndex(JAVA_FLOAT, i, Similarity.squaredDistance(query, vectors[i]));
+                }
+              });
+    };
+  }
+
+  private static float[][] vectors(int rows, int cols) {
+    float[][] vectors = new float[rows][cols];
+    for (int i = 0; i < rows; i++) {
+      for (int j = 0; j < cols; j++) {
+        vectors[i][j] = Inputs.value((long) i * cols + j, 1);
+      }
+    }
+    return vectors;
+  }
+
+  private static KernelWorkload similarity(
+      KernelWorkload w, Similarity.Metric metric, MemorySegment out, int rows, int cols) {
+    return w.result(out, rows)
+        .exact(
+            1e-5,
+            1e-5 * (metric == Similarity.Metric.COSINE ? 1 : Math.sqrt(cols)),
+            i -> {
+              double ab = 0;
+              double aa = 0;
+              double bb = 0;
+              double distance = 0;
+              for (int j = 0; j < cols; j++) {
+                double a = Inputs.value(j, 2);
+                double b = Inputs.value(i * cols + j, 1);
+                ab += a * b;
+                aa += a * a;
+                bb += b * b;
+                distance += (a - b) * (a - b);
+              }
+              return switch (metric) {
+                case DOT -> ab;
+                case COSINE -> ab / Math.sqrt(aa * bb);
+                case SQUARED_DISTANCE -> distance;
+              };
             });
   }
 
