@@ -13,6 +13,7 @@ module dev.lanewise.core {
   exports dev.lanewise.core.base;
   exports dev.lanewise.core.cli;
   exports dev.lanewise.core.data;
+  exports dev.lanewise.core.distributed;
   exports dev.lanewise.core.examples;
   exports dev.lanewise.core.exchange;
   exports dev.lanewise.core.format;

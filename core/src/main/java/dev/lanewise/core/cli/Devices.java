@@ -8,6 +8,7 @@ import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.backend.cuda.CudaProbe;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
+import dev.lanewise.core.train.TrainConfig;
 import dev.lanewise.simd.Workers;
 import java.util.Locale;
 
@@ -35,6 +36,11 @@ final class Devices {
               String.format(
                   Locale.ROOT, "There is no device '%s'; choose auto, cpu or cuda.", name));
     };
+  }
+
+  /** Opens the device that a run computes on, as it was decided where the run is led. */
+  static Backend open(TrainConfig run, Integer threads) {
+    return open(run.device(), Precision.of(run.precision()), false, threads);
   }
 
   static void checkThreads(int threads) {

@@ -4,6 +4,7 @@ import dev.lanewise.core.backend.cuda.CudaException;
 import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.base.UsageException;
+import dev.lanewise.core.train.Team;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.PrintWriter;
@@ -48,7 +49,12 @@ public final class Main {
     System.setOut(new PrintStream(standard, true, System.out.charset()));
     PrintWriter out = new PrintWriter(System.out, true, System.out.charset());
     PrintWriter err = new PrintWriter(System.err, true, System.err.charset());
+    if (!Processes.join(err)) {
+      Interrupts.exit(Processes.follow(err));
+      return;
+    }
     int code = run(commands, out, err, args);
+    Team.current().end(code);
     String fault = standard.fault();
     if (fault != null) {
       err.println(fault);

@@ -74,6 +74,7 @@ final class Resumption {
           "--batch",
           "--context",
           "--accumulate",
+          "--gradient-sum",
           "--seed",
           "--lora",
           "--lora-alpha",
@@ -149,6 +150,7 @@ final class Resumption {
     keep(refused, "--context", step.context, config.context());
     keep(refused, "--batch", step.batch, config.batch() * config.memoryPasses());
     keep(refused, "--accumulate", step.accumulate, config.accumulate() / config.memoryPasses());
+    keep(refused, "--gradient-sum", step.gradientSum, config.gradientSum().toString());
     keep(refused, "--seed", step.seed, config.seed());
     keepPart(refused);
     keep(refused, "--epochs", run.epochs ? true : null, config.epochs());

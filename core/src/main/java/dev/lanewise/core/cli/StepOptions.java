@@ -52,6 +52,16 @@ final class StepOptions {
   Integer accumulate;
 
   @Option(
+      names = "--gradient-sum",
+      paramLabel = "KIND",
+      description = {
+        "In which order gradients of passes are summed: tree, which gives the same bits for any"
+            + " number of processes, or plain, one after the other, in the least memory.",
+        "Default: tree, or plain with --memory and on a GPU."
+      })
+  String gradientSum;
+
+  @Option(
       names = "--weight-decay",
       paramLabel = "X",
       description = "Decay of weight matrices. Default: 0.1.")
@@ -139,9 +149,19 @@ final class StepOptions {
             .batch(batch == null ? base.batch() : batch)
             .context(context == null ? config.contextLength() : context)
             .accumulate(accumulate == null ? 1 : accumulate)
+            .gradientSum(gradientSum())
             .seed(seed == null ? base.seed() : seed);
     change(run);
     return run.build();
+  }
+
+  private TrainConfig.GradientSumOrder gradientSum() {
+    if (gradientSum != null) {
+      return TrainConfig.GradientSumOrder.of(gradientSum);
+    }
+    return accumulate == null || accumulate == 1
+        ? TrainConfig.GradientSumOrder.PLAIN
+        : TrainConfig.GradientSumOrder.TREE;
   }
 
   /** What a run may change between two steps. */

@@ -11,11 +11,13 @@ import dev.lanewise.core.train.MemoryPlan;
 import dev.lanewise.core.train.RunData;
 import dev.lanewise.core.train.RunFolder;
 import dev.lanewise.core.train.RunReports;
+import dev.lanewise.core.train.Team;
 import dev.lanewise.core.train.TrainConfig;
 import dev.lanewise.core.train.TrainListener;
 import dev.lanewise.core.train.TrainingRun;
 import dev.lanewise.core.train.Validation;
 import dev.lanewise.simd.Machine;
+import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
@@ -135,6 +137,10 @@ final class TrainCommand implements Subcommand {
           runOptions.config(weights.config(stepOptions, model)).toBuilder().prompt(prompt);
       partOptions.change(builder, weights.from != null);
       deviceOptions.change(builder);
+      boolean needsTree = !Team.current().isAlone() || stepOptions.gradientSum != null;
+      if (!needsTree && (memory != null || !backend.name().equals("cpu"))) {
+        builder.gradientSum(TrainConfig.GradientSumOrder.PLAIN);
+      }
       TrainConfig config = builder.build();
       MemoryPlan.Fit fit = fitted(config, model, backend);
       Map<String, Object> stamped = source.toMap();
@@ -254,6 +260,18 @@ final class TrainCommand implements Subcommand {
       run.writeEvents();
     }
     console.printf(Locale.ROOT, "Device      %s%n", backend.description());
+    Team team = Team.current();
+    if (!team.isAlone()) {
+      console.printf(
+          Locale.ROOT,
+          "Processes   %d by %s, %d %s each, %d of %d passes a step%n",
+          team.size(),
+          team.communicator().description(),
+          Workers.threads(),
+          Workers.threads() == 1 ? "thread" : "threads",
+          config.accumulate() / team.size(),
+          config.accumulate());
+    }
     if (backend.name().equals("cpu")
         && config.precision().equals(Precision.AUTO)
         && Machine.bfloat16Operations(1) > 0) {
@@ -366,6 +384,13 @@ final class TrainCommand implements Subcommand {
         .ifPresent(text -> console.printf(Locale.ROOT, "Sample%n%s%n", indent(text)));
     run.look(REPORT, () -> RunReports.write(run));
     run.look(REPORT, () -> console.printf(Locale.ROOT, "Time        %s%n", RunReports.times(run)));
+    double exchange = run.trainer().exchangeSeconds();
+    if (!Team.current().isAlone()) {
+      console.printf(
+          Locale.ROOT,
+          "Exchange    %.1f s of it with other processes, waiting for them too%n",
+          exchange);
+    }
     console.printf(Locale.ROOT, "Report      %s%n", run.folder().reportFile());
     console.printf(
         Locale.ROOT,

@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.SequencedMap;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonGenerator;
 import tools.jackson.core.JsonParser;
@@ -143,6 +144,25 @@ public record SafeTensors(
    */
   public static void write(
       Path path, Map<String, StoredTensor> tensors, Map<String, String> metadata) {
+    write(path, tensors, metadata, name -> {});
+  }
+
+  /**
+   * As {@link #write(Path, Map, Map)}, for tensors that are not there all at a time.
+   *
+   * @param path the file
+   * @param tensors the tensors by name, whose data may share memory
+   * @param metadata texts to store under {@code __metadata__}; may be empty
+   * @param prepare puts a tensor's data in place, given its name, right before they are written
+   * @throws InputException if the file cannot be written
+   * @throws IllegalArgumentException if a tensor is called {@code __metadata__} or is quantised, or
+   *     the header would pass 100 MB
+   */
+  public static void write(
+      Path path,
+      Map<String, StoredTensor> tensors,
+      Map<String, String> metadata,
+      Consumer<String> prepare) {
     if (tensors.containsKey(METADATA)) {
       throw new IllegalArgumentException("A tensor cannot be called " + METADATA + ".");
     }
@@ -172,6 +192,7 @@ public record SafeTensors(
               ByteBuffer.allocate(Long.BYTES + header.length).order(ByteOrder.LITTLE_ENDIAN);
           Segments.write(channel, start.putLong(header.length).put(header).flip());
           for (Map.Entry<String, StoredTensor> entry : entries) {
+            prepare.accept(entry.getKey());
             Segments.write(channel, entry.getValue().data());
           }
         });

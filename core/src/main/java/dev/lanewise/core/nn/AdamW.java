@@ -7,6 +7,7 @@ import dev.lanewise.core.tensor.ParameterBlock;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -30,6 +31,7 @@ public final class AdamW implements AutoCloseable {
   private final Map<Tensor, Run> ownerOf = new HashMap<>();
   private final Map<Tensor, Long> placeOf = new HashMap<>();
   private final boolean inBlocks;
+  private final Share share;
   private final Tensor clip;
   private final Tensor norm;
   private float beta1 = 0.9f;
@@ -56,7 +58,23 @@ public final class AdamW implements AutoCloseable {
    * @param decays which parameters decay; GPT-2 decays those with two axes
    */
   public AdamW(Tape tape, Predicate<Tensor> decays) {
+    this(tape, decays, Share.ALL);
+  }
+
+  /**
+   * An optimiser of a part of every block of parameters: it holds the moments of that alone, and
+   * updates no more. {@link #gradientNorm} is of that part, too.
+   *
+   * @param tape owner of the parameters, whose gradients lie in blocks unless the part is all
+   * @param decays which parameters decay; GPT-2 decays those with two axes
+   * @param share the part
+   */
+  public AdamW(Tape tape, Predicate<Tensor> decays, Share share) {
+    if (!share.isAll() && !tape.gradientsInBlocks()) {
+      throw new IllegalArgumentException("a part of gradients that do not lie in blocks");
+    }
     this.tape = tape;
+    this.share = share;
     this.backend = tape.backend();
     this.clip = tape.tensor(new float[] {0, 1}, 2);
     this.norm = tape.over(Shape.of(), clip.data().slice(0, 1));
@@ -71,12 +89,18 @@ public final class AdamW implements AutoCloseable {
       return;
     }
     if (inBlocks) {
-      gradients.add(block.gradient());
+      long from = share.from(block.data().length());
+      long to = share.to(block.data().length());
+      if (from < to) {
+        gradients.add(share.isAll() ? block.gradient() : block.gradient().slice(from, to - from));
+      }
     }
     List<Tensor> tensors = block.tensors();
     boolean whole = tensors.stream().allMatch(Tensor::requiresGrad);
-    Buffer allFirst = whole ? moment(block.data().length()) : null;
-    Buffer allSecond = whole ? moment(block.data().length()) : null;
+    long low = share.from(block.data().length());
+    long high = share.to(block.data().length());
+    Buffer allFirst = whole && low < high ? moment(high - low) : null;
+    Buffer allSecond = whole && low < high ? moment(high - low) : null;
     int from = 0;
     while (from < tensors.size()) {
       if (!tensors.get(from).requiresGrad()) {
@@ -91,23 +115,26 @@ public final class AdamW implements AutoCloseable {
           && decays.test(tensors.get(to)) == decay) {
         to++;
       }
-      long start = block.offset(from);
-      long length = block.offset(to - 1) + tensors.get(to - 1).shape().count() - start;
-      Run run = new Run();
-      run.data = block.data().slice(start, length);
-      if (inBlocks) {
-        run.gradient = block.gradient().slice(start, length);
-      } else {
-        run.parameter = tensors.get(from);
-        gradients.add(null);
-      }
-      run.first = whole ? allFirst.slice(start, length) : moment(length);
-      run.second = whole ? allSecond.slice(start, length) : moment(length);
-      run.decays = decay;
-      runs.add(run);
-      for (int i = from; i < to; i++) {
-        ownerOf.put(tensors.get(i), run);
-        placeOf.put(tensors.get(i), block.offset(i) - start);
+      long end = block.offset(to - 1) + tensors.get(to - 1).shape().count();
+      long start = Math.max(low, block.offset(from));
+      long length = Math.min(high, end) - start;
+      if (length > 0) {
+        Run run = new Run();
+        run.data = block.data().slice(start, length);
+        if (inBlocks) {
+          run.gradient = block.gradient().slice(start, length);
+        } else {
+          run.parameter = tensors.get(from);
+          gradients.add(null);
+        }
+        run.first = whole ? allFirst.slice(start - low, length) : moment(length);
+        run.second = whole ? allSecond.slice(start - low, length) : moment(length);
+        run.decays = decay;
+        runs.add(run);
+        for (int i = from; i < to; i++) {
+          ownerOf.put(tensors.get(i), run);
+          placeOf.put(tensors.get(i), block.offset(i) - start);
+        }
       }
       from = to;
     }
@@ -162,6 +189,21 @@ public final class AdamW implements AutoCloseable {
   }
 
   /**
+   * Takes a norm that was found elsewhere for that of {@link #gradientNorm}.
+   *
+   * @param value the norm before clipping; if it is not finite, {@link #step} changes nothing
+   * @param maxNorm largest norm wanted; 0 for no clipping
+   */
+  public void clip(double value, float maxNorm) {
+    double factor = maxNorm == 0 ? 1 : Math.min(1, maxNorm / (value + 1e-6));
+    clip.set(
+        values -> {
+          values.setAtIndex(ValueLayout.JAVA_FLOAT, 0, (float) value);
+          values.setAtIndex(ValueLayout.JAVA_FLOAT, 1, Double.isFinite(value) ? (float) factor : 0);
+        });
+  }
+
+  /**
    * One update with the gradients as they are, times the clipping factor of the last {@link
    * #gradientNorm}, if there was one.
    *
@@ -211,24 +253,32 @@ public final class AdamW implements AutoCloseable {
   /**
    * First moment of a parameter, to be saved or restored.
    *
-   * @param parameter one of the parameters that are trained
+   * @param parameter one of the parameters that are trained, all of it here
    */
   public Buffer firstMoment(Tensor parameter) {
-    return part(ownerOf.get(parameter).first, parameter);
+    return moment(parameter, false, 0, parameter.shape().count());
   }
 
   /**
    * Second moment of a parameter, to be saved or restored.
    *
-   * @param parameter one of the parameters that are trained
+   * @param parameter one of the parameters that are trained, all of it here
    */
   public Buffer secondMoment(Tensor parameter) {
-    return part(ownerOf.get(parameter).second, parameter);
+    return moment(parameter, true, 0, parameter.shape().count());
   }
 
-  private Buffer part(Buffer of, Tensor parameter) {
-    Shape shape = parameter.shape();
-    return of.slice(placeOf.get(parameter), shape.count());
+  /**
+   * A part of a moment, that is updated here.
+   *
+   * @param parameter one of the parameters that are trained
+   * @param second whether of the second moment, or else of the first
+   * @param from its first element
+   * @param count how many elements
+   */
+  public Buffer moment(Tensor parameter, boolean second, long from, long count) {
+    Run run = ownerOf.get(parameter);
+    return (second ? run.second : run.first).slice(placeOf.get(parameter) + from, count);
   }
 
   @Override

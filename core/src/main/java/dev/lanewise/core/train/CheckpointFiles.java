@@ -9,6 +9,7 @@ import dev.lanewise.core.base.Json;
 import dev.lanewise.core.base.JsonFields;
 import dev.lanewise.core.format.SafeTensors;
 import dev.lanewise.core.format.StoredTensor;
+import dev.lanewise.core.nn.AdamW;
 import dev.lanewise.core.nn.Module;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Shape;
@@ -40,6 +41,12 @@ final class CheckpointFiles {
   static final String STATE = "state.json";
   static final List<String> ALL = List.of(MODEL, OPTIMIZER, STATE);
 
+  private static final Map<String, String> METADATA = Map.of("format", "lanewise");
+
+  // What follows a parameter's name in that of its moments.
+  private static final String FIRST = ".m";
+  private static final String SECOND = ".v";
+
   private static final String CHECKSUMS = "crc32c";
   private static final String GENERATOR = "generator";
   private static final String RUN = "run";
@@ -57,23 +64,18 @@ final class CheckpointFiles {
     try (Arena arena = Arena.ofShared()) {
       Backend backend = contents.backend();
       Map<String, StoredTensor> parameters = new LinkedHashMap<>();
-      Map<String, StoredTensor> moments = new LinkedHashMap<>();
       contents
           .model()
           .namedParameters()
           .forEach(
-              (name, parameter) -> {
-                long[] shape = shape(parameter);
-                parameters.put(name, stored(backend, arena, parameter.data(), shape));
-                if (parameter.requiresGrad()) {
-                  Buffer first = contents.optimizer().firstMoment(parameter);
-                  Buffer second = contents.optimizer().secondMoment(parameter);
-                  moments.put(name + ".m", stored(backend, arena, first, shape));
-                  moments.put(name + ".v", stored(backend, arena, second, shape));
-                }
-              });
-      SafeTensors.write(folder.resolve(MODEL), parameters, Map.of("format", "lanewise"));
-      SafeTensors.write(folder.resolve(OPTIMIZER), moments, Map.of("format", "lanewise"));
+              (name, parameter) ->
+                  parameters.put(name, stored(backend, arena, parameter.data(), shape(parameter))));
+      SafeTensors.write(folder.resolve(MODEL), parameters, METADATA);
+      if (contents.dealt() == null) {
+        writeMoments(folder, contents, arena);
+      } else {
+        gatherMoments(folder, contents, arena);
+      }
     }
     Map<String, Object> document = new LinkedHashMap<>();
     document.put("format", FORMAT);
@@ -87,6 +89,52 @@ final class CheckpointFiles {
     checksums.put(OPTIMIZER, checksum(folder.resolve(OPTIMIZER)));
     document.put(CHECKSUMS, checksums);
     writeState(folder, document);
+  }
+
+  private static void writeMoments(Path folder, Checkpoints.Contents contents, Arena arena) {
+    Backend backend = contents.backend();
+    Map<String, StoredTensor> moments = new LinkedHashMap<>();
+    trained(contents)
+        .forEach(
+            (name, parameter) -> {
+              long[] shape = shape(parameter);
+              Buffer first = contents.optimizer().firstMoment(parameter);
+              Buffer second = contents.optimizer().secondMoment(parameter);
+              moments.put(name + FIRST, stored(backend, arena, first, shape));
+              moments.put(name + SECOND, stored(backend, arena, second, shape));
+            });
+    SafeTensors.write(folder.resolve(OPTIMIZER), moments, METADATA);
+  }
+
+  /** Writes moments that lie with several processes, one after the other. */
+  private static void gatherMoments(Path folder, Checkpoints.Contents contents, Arena arena) {
+    Map<String, Tensor> trained = trained(contents);
+    long most = trained.values().stream().mapToLong(p -> p.shape().count()).max().orElse(0);
+    MemorySegment one = arena.allocate(most * Float.BYTES, 64);
+    Map<String, StoredTensor> moments = new LinkedHashMap<>();
+    Map<String, Tensor> owners = new LinkedHashMap<>();
+    trained.forEach(
+        (name, parameter) -> {
+          MemorySegment memory = one.asSlice(0, parameter.shape().count() * Float.BYTES);
+          for (String which : List.of(FIRST, SECOND)) {
+            moments.put(name + which, StoredTensor.float32(memory, shape(parameter)));
+            owners.put(name + which, parameter);
+          }
+        });
+    SafeTensors.write(
+        folder.resolve(OPTIMIZER),
+        moments,
+        METADATA,
+        name ->
+            contents
+                .dealt()
+                .read(owners.get(name), name.endsWith(SECOND), moments.get(name).data()));
+  }
+
+  private static Map<String, Tensor> trained(Checkpoints.Contents contents) {
+    Map<String, Tensor> trained = new LinkedHashMap<>(contents.model().namedParameters());
+    trained.values().removeIf(parameter -> !parameter.requiresGrad());
+    return trained;
   }
 
   /** Writes another state of the same parameters, moments and random numbers. */
@@ -245,28 +293,27 @@ final class CheckpointFiles {
     try (Arena arena = Arena.ofShared()) {
       SafeTensors parameters = SafeTensors.map(modelFile, arena);
       SafeTensors moments = SafeTensors.map(optimizerFile, arena);
-      Map<String, Tensor> named = contents.model().namedParameters();
-      named.forEach(
-          (name, parameter) -> {
-            check(parameters, modelFile, name, parameter.shape());
-            if (parameter.requiresGrad()) {
-              check(moments, optimizerFile, name + ".m", parameter.shape());
-              check(moments, optimizerFile, name + ".v", parameter.shape());
-            }
-          });
+      contents
+          .model()
+          .namedParameters()
+          .forEach((name, parameter) -> check(parameters, modelFile, name, parameter.shape()));
+      trained(contents)
+          .forEach(
+              (name, parameter) -> {
+                check(moments, optimizerFile, name + FIRST, parameter.shape());
+                check(moments, optimizerFile, name + SECOND, parameter.shape());
+              });
       if (contents.generator() != null) {
         restoreGenerator(document, contents.generator());
       }
       load(parameters, contents.model());
-      named.forEach(
-          (name, parameter) -> {
-            if (parameter.requiresGrad()) {
-              Buffer first = contents.optimizer().firstMoment(parameter);
-              Buffer second = contents.optimizer().secondMoment(parameter);
-              upload(contents.backend(), moments.tensor(name + ".m"), first);
-              upload(contents.backend(), moments.tensor(name + ".v"), second);
-            }
-          });
+      trained(contents)
+          .forEach(
+              (name, parameter) -> {
+                for (String which : List.of(FIRST, SECOND)) {
+                  upload(contents, parameter, which.equals(SECOND), moments.tensor(name + which));
+                }
+              });
     }
   }
 
@@ -325,11 +372,18 @@ final class CheckpointFiles {
     }
   }
 
-  private static void upload(Backend backend, StoredTensor tensor, Buffer to) {
+  private static void upload(
+      Checkpoints.Contents contents, Tensor parameter, boolean second, StoredTensor tensor) {
     try (Arena arena = Arena.ofShared()) {
-      MemorySegment host = arena.allocate(to.byteSize(), 64);
+      MemorySegment host = arena.allocate(parameter.shape().count() * Float.BYTES, 64);
       copy(tensor, host);
-      backend.upload(host, to);
+      if (contents.dealt() != null) {
+        contents.dealt().write(parameter, second, host);
+      } else {
+        AdamW optimizer = contents.optimizer();
+        Buffer to = second ? optimizer.secondMoment(parameter) : optimizer.firstMoment(parameter);
+        contents.backend().upload(host, to);
+      }
     }
   }
 }

@@ -59,9 +59,18 @@ public final class Checkpoints {
    * @param backend where they are
    * @param optimizer moments of those that are trained
    * @param generator random numbers; may be null
+   * @param dealt moments that lie with several processes; null if they are all here
    */
-  public record Contents(
-      Module model, Backend backend, AdamW optimizer, TorchGenerator generator) {}
+  record Contents(
+      Module model,
+      Backend backend,
+      AdamW optimizer,
+      TorchGenerator generator,
+      DealtMoments dealt) {
+    Contents(Module model, Backend backend, AdamW optimizer, TorchGenerator generator) {
+      this(model, backend, optimizer, generator, null);
+    }
+  }
 
   /**
    * A whole checkpoint on disk.

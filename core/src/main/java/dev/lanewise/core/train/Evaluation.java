@@ -1,10 +1,13 @@
 package dev.lanewise.core.train;
 
 import dev.lanewise.core.data.TokenBatches;
+import dev.lanewise.core.distributed.Communicator;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
 import dev.lanewise.core.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
 /** How well a model predicts tokens. */
@@ -75,6 +78,75 @@ public final class Evaluation {
           }
           return sum / tokens;
         });
+  }
+
+  /**
+   * As {@link #meanLoss(Gpt, TokenBatches, Tensor, Tensor, Tensor, Progress)}, by several processes
+   * that all call it: each takes some batches in a row. All get the loss that one alone would get,
+   * to the bit.
+   *
+   * @param communicator the processes
+   * @param model a model, which is in its own mode again afterwards
+   * @param batches all batches, from the first on
+   * @param ids integers of a batch's shape, overwritten
+   * @param targets likewise
+   * @param positions likewise; null unless the batches' documents are isolated
+   * @param progress hears of this process's batches; one that ends it still waits for the others
+   * @return the loss in nats; NaN if one of them ended before its last batch
+   */
+  public static double dealt(
+      Communicator communicator,
+      Gpt model,
+      TokenBatches batches,
+      Tensor ids,
+      Tensor targets,
+      Tensor positions,
+      Progress progress) {
+    int size = communicator.size();
+    int count = Math.toIntExact(batches.count());
+    int[] at = new int[size];
+    int[] counts = new int[size];
+    int words = 2 * Double.BYTES / Float.BYTES;
+    for (int rank = 0; rank < size; rank++) {
+      at[rank] = words * first(count, rank, size);
+      counts[rank] = words * first(count, rank + 1, size) - at[rank];
+    }
+    int from = first(count, communicator.rank(), size);
+    int to = first(count, communicator.rank() + 1, size);
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment all = arena.allocate(2L * Double.BYTES * Math.max(1, count), Double.BYTES);
+      model.evaluate(
+          () -> {
+            batches.seek(from);
+            boolean goesOn = true;
+            for (int i = from; i < to; i++) {
+              goesOn = goesOn && progress.goOn((long) (i - from) * count / (to - from), count);
+              double loss = Double.NaN;
+              long tokens = 1;
+              if (goesOn) {
+                batches.next();
+                tokens = batches.tokens();
+                loss = tokens == 0 ? 0 : loss(model, batches, ids, targets, positions);
+              }
+              all.setAtIndex(ValueLayout.JAVA_DOUBLE, 2L * i, loss);
+              all.setAtIndex(ValueLayout.JAVA_DOUBLE, 2L * i + 1, tokens);
+            }
+            return null;
+          });
+      communicator.allGather(all, at, counts);
+      double sum = 0;
+      double tokens = 0;
+      for (int i = 0; i < count; i++) {
+        double ofBatch = all.getAtIndex(ValueLayout.JAVA_DOUBLE, 2L * i + 1);
+        sum += all.getAtIndex(ValueLayout.JAVA_DOUBLE, 2L * i) * ofBatch;
+        tokens += ofBatch;
+      }
+      return sum / tokens;
+    }
+  }
+
+  private static int first(int count, int rank, int size) {
+    return (int) ((long) count * rank / size);
   }
 
   /** Loss of a batch, computed for no more rows than hold tokens: the last may be nearly empty. */

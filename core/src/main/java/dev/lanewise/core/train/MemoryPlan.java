@@ -82,6 +82,25 @@ public record MemoryPlan(
     return forAnyThreads(config, model, backend).withWorking(more);
   }
 
+  /**
+   * What each of several processes takes, of which this is the first.
+   *
+   * @param config the run
+   * @param processes how many share its work
+   */
+  MemoryPlan dealtTo(TrainConfig config, int processes) {
+    if (!Trainer.sumsInTree(config) || processes == 1) {
+      return this;
+    }
+    long one = gradients / (1 + GradientSum.copies(config.accumulate(), 0, 1));
+    return new MemoryPlan(
+        parameters,
+        one * (1 + GradientSum.copies(config.accumulate(), 0, processes)),
+        (moments + processes - 1) / processes,
+        activations,
+        working + GradientSum.exchangeBytes(config.accumulate(), processes));
+  }
+
   private MemoryPlan withWorking(long more) {
     return new MemoryPlan(parameters, gradients, moments, activations, working + more);
   }
@@ -153,11 +172,12 @@ public record MemoryPlan(
         KvCache cache = new KvCache(tape, model, 1, context);
         tape.reset();
         gpt.next(tape.ids(Shape.of(1, context)), cache);
+        int copies = Trainer.sumsInTree(config) ? GradientSum.copies(config.accumulate(), 0, 1) : 0;
         long copy = activationType == DType.BFLOAT16 ? parameters / 2 : 0;
         long logits = backend.ownLogitBytes(batch * context, model.vocabSize(), config.headRows());
         return new MemoryPlan(
             parameters + copy,
-            tape.gradientBytes(),
+            tape.gradientBytes() * (1 + copies),
             optimizer.momentBytes(),
             tape.activationBytes(),
             JAVA + PER_THREAD * THREADS + cache.bytes() + logits);
@@ -192,11 +212,21 @@ public record MemoryPlan(
    * @throws InputException if it does not fit, with the least that it needs and with what would fit
    */
   public static MemoryPlan fitting(TrainConfig config, GptConfig model, Backend backend) {
-    return fitting(config, model, backend, backend.availableMemory());
+    return fitting(config, model, backend, 1);
+  }
+
+  /** As {@link #fitting(TrainConfig, GptConfig, Backend)} for each of several processes. */
+  static MemoryPlan fitting(TrainConfig config, GptConfig model, Backend backend, int processes) {
+    return fitting(config, model, backend, backend.availableMemory(), processes);
   }
 
   static MemoryPlan fitting(TrainConfig config, GptConfig model, Backend backend, long available) {
-    MemoryPlan plan = of(config, model, backend);
+    return fitting(config, model, backend, available, 1);
+  }
+
+  private static MemoryPlan fitting(
+      TrainConfig config, GptConfig model, Backend backend, long available, int processes) {
+    MemoryPlan plan = of(config, model, backend).dealtTo(config, processes);
     if (plan.total() <= available) {
       return plan;
     }

@@ -6,6 +6,7 @@ import dev.lanewise.core.base.UsageException;
 import dev.lanewise.core.model.LoraConfig;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -53,6 +54,7 @@ import java.util.Map;
  * @param patience validations without a smaller loss after which training ends; 0 for never
  * @param isolateDocuments whether documents that share a row know nothing of each other: attention
  *     does not look across their ends, and positions count from the start of each
+ * @param gradientSum in which order gradients of a step's passes are summed
  */
 public record TrainConfig(
     long steps,
@@ -88,7 +90,39 @@ public record TrainConfig(
     List<String> freeze,
     boolean keepBest,
     int patience,
-    boolean isolateDocuments) {
+    boolean isolateDocuments,
+    GradientSumOrder gradientSum) {
+  /** In which order the gradients of a step's passes are summed. It decides last digits. */
+  public enum GradientSumOrder {
+    /** In pairs, pairs of pairs and so on: the same for any number of processes. */
+    TREE,
+    /** Each added to those before, in the least memory, by one process alone. */
+    PLAIN;
+
+    /**
+     * The order of a name.
+     *
+     * @throws UsageException if there is none of this name
+     */
+    public static GradientSumOrder of(String name) {
+      for (GradientSumOrder order : values()) {
+        if (order.toString().equals(name)) {
+          return order;
+        }
+      }
+      throw new UsageException(
+          "Gradients of passes are summed in a tree or plain, not '"
+              + name
+              + "'; choose --gradient-sum tree or plain.");
+    }
+
+    /** The name on the command line and in files. */
+    @Override
+    public String toString() {
+      return name().toLowerCase(Locale.ROOT);
+    }
+  }
+
   /** Checks the numbers. */
   public TrainConfig {
     positive("steps", steps);
@@ -206,6 +240,7 @@ public record TrainConfig(
     map.put("keepBest", keepBest);
     map.put("patience", patience);
     map.put("isolateDocuments", isolateDocuments);
+    map.put("gradientSum", gradientSum.toString());
     return map;
   }
 
@@ -281,6 +316,9 @@ public record TrainConfig(
     if (fields.has("isolateDocuments")) {
       builder.isolateDocuments(fields.flag("isolateDocuments"));
     }
+    if (fields.has("gradientSum")) {
+      builder.gradientSum(GradientSumOrder.of(fields.text("gradientSum")));
+    }
     return builder.build();
   }
 
@@ -326,6 +364,7 @@ public record TrainConfig(
     builder.keepBest = keepBest;
     builder.patience = patience;
     builder.isolateDocuments = isolateDocuments;
+    builder.gradientSum = gradientSum;
     return builder;
   }
 
@@ -365,6 +404,9 @@ public record TrainConfig(
     private boolean keepBest;
     private int patience;
     private boolean isolateDocuments;
+
+    // What runs had that were begun before there was a choice.
+    private GradientSumOrder gradientSum = GradientSumOrder.PLAIN;
 
     private Builder() {}
 
@@ -572,6 +614,12 @@ public record TrainConfig(
       return this;
     }
 
+    /** Sets in which order gradients of passes are summed. */
+    public Builder gradientSum(GradientSumOrder value) {
+      gradientSum = value;
+      return this;
+    }
+
     /**
      * The run.
      *
@@ -612,7 +660,8 @@ public record TrainConfig(
           freeze,
           keepBest,
           patience,
-          isolateDocuments);
+          isolateDocuments,
+          gradientSum);
     }
   }
 }

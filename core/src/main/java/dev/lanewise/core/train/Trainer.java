@@ -4,8 +4,10 @@ import dev.lanewise.core.base.Failures;
 import dev.lanewise.core.base.InputException;
 import dev.lanewise.core.data.TokenBatches;
 import dev.lanewise.core.data.TokenSequence;
+import dev.lanewise.core.distributed.Communicator;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.nn.AdamW;
+import dev.lanewise.core.nn.Share;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
@@ -51,6 +53,11 @@ public final class Trainer implements AutoCloseable {
   /** Null unless documents are isolated. */
   private final Tensor positions;
 
+  private final Team team;
+
+  /** Null where passes are summed one after the other, or there is one alone. */
+  private final DealtStep dealt;
+
   private long step;
   private long skippedInARow;
   private long skipped;
@@ -87,6 +94,41 @@ public final class Trainer implements AutoCloseable {
       TorchGenerator generator,
       Checkpoints checkpoints,
       TrainListener listener) {
+    this(
+        model,
+        config,
+        train,
+        validation,
+        generator,
+        checkpoints,
+        listener,
+        new Team(Communicator.alone()));
+  }
+
+  /**
+   * A trainer at step 0 that leads other processes, which wait for its commands.
+   *
+   * @param model the model, its parameters initialised
+   * @param config the run
+   * @param train tokens to train on; isolated if the run's documents are
+   * @param validation tokens to validate on, likewise; may be null
+   * @param generator draws dropout; the one that the model was made with
+   * @param checkpoints where to save; null to save nothing
+   * @param listener hears what happens
+   * @param team all processes
+   * @throws InputException if passes cannot be dealt to them
+   */
+  Trainer(
+      Gpt model,
+      TrainConfig config,
+      TokenSequence train,
+      TokenSequence validation,
+      TorchGenerator generator,
+      Checkpoints checkpoints,
+      TrainListener listener,
+      Team team) {
+    requireDealt(config, team.size());
+    this.team = team;
     if (train.isolates() != config.isolateDocuments()) {
       throw new IllegalArgumentException("the run and its data differ on isolating documents");
     }
@@ -113,20 +155,88 @@ public final class Trainer implements AutoCloseable {
     // Where targets differ in number, a pass weighs as much as it has of the step's, which must be
     // known before the first.
     ahead = train.allCount() || config.accumulate() == 1 ? null : batches(train, config);
-    optimizer =
-        new AdamW(tape, parameter -> parameter.shape().rank() == 2)
-            .betas(config.beta1(), config.beta2())
-            .weightDecay(config.weightDecay());
+    optimizer = optimizer(tape, config, new Share(team.communicator().rank(), team.size()));
+    Shape shape = Shape.of(config.batch(), config.context());
+    ids = tape.ids(shape);
+    targets = tape.ids(shape);
+    positions = train.isolates() ? tape.ids(shape) : null;
+    dealt =
+        sumsInTree(config)
+            ? new DealtStep(
+                team.communicator(),
+                model,
+                config,
+                optimizer,
+                batches,
+                ids,
+                targets,
+                positions,
+                generator)
+            : null;
     contents =
         new Checkpoints.Contents(
             model.adapters() == null ? model : model.adapters(),
             tape.backend(),
             optimizer,
-            generator);
-    Shape shape = Shape.of(config.batch(), config.context());
-    ids = tape.ids(shape);
-    targets = tape.ids(shape);
-    positions = train.isolates() ? tape.ids(shape) : null;
+            generator,
+            team.isAlone() ? null : new DealtMoments(team, tape, optimizer));
+  }
+
+  static AdamW optimizer(Tape tape, TrainConfig config, Share share) {
+    return new AdamW(tape, parameter -> parameter.shape().rank() == 2, share)
+        .betas(config.beta1(), config.beta2())
+        .weightDecay(config.weightDecay());
+  }
+
+  /** Whether a step's passes are summed in a tree, which needs more than one. */
+  static boolean sumsInTree(TrainConfig config) {
+    return config.accumulate() > 1 && config.gradientSum() == TrainConfig.GradientSumOrder.TREE;
+  }
+
+  /**
+   * Refuses a run whose passes cannot be dealt out equally.
+   *
+   * @param config the run
+   * @param processes how many share its work
+   * @throws InputException with what would do
+   */
+  static void requireDealt(TrainConfig config, int processes) {
+    if (processes == 1) {
+      return;
+    }
+    if (config.accumulate() % processes != 0) {
+      throw new InputException(
+          String.format(
+              Locale.ROOT,
+              "A step of %d %s cannot be dealt equally to %d processes; let --accumulate be a"
+                  + " multiple of %d.",
+              config.accumulate(),
+              config.accumulate() == 1 ? "pass" : "passes",
+              processes,
+              processes));
+    }
+    if (!sumsInTree(config)) {
+      throw new InputException(
+          "The run sums the gradients of its passes one after the other (--gradient-sum plain),"
+              + " which one process alone can do; start it without a launcher.");
+    }
+  }
+
+  /**
+   * Gives the others what the leader begins with, or was resumed from. To be called once, before
+   * the first step.
+   */
+  void shareParameters() {
+    if (!team.isAlone()) {
+      team.command(Team.Command.PARAMETERS, optimizer.steps(), 0, 0);
+      Follower.shareParameters(team, tape);
+      team.done();
+    }
+  }
+
+  /** Seconds that exchanges with other processes took, and waiting for them there. */
+  public double exchangeSeconds() {
+    return dealt == null ? 0 : dealt.exchangeSeconds();
   }
 
   /**
@@ -185,41 +295,24 @@ public final class Trainer implements AutoCloseable {
   public void step() {
     long start = System.nanoTime();
     rememberPlace();
-    model.train();
-    optimizer.zeroGrad();
-    tape.setLossScale(1f / config.accumulate());
-    long counted = ahead == null ? 0 : countTargets();
-    double loss = 0;
-    for (int pass = 0; pass < config.accumulate(); pass++) {
-      nextBatch(batches, pass);
-      if (ahead != null) {
-        tape.setLossScale(batches.tokens() / (float) counted);
-      }
-      ids.upload(batches.inputs());
-      targets.upload(batches.targets());
-      if (positions != null) {
-        positions.upload(batches.positions());
-      }
-      tape.reset();
-      Tensor passLoss = model.loss(ids, targets, positions);
-      passLoss.backward();
-      loss +=
-          ahead == null
-              ? passLoss.item() / config.accumulate()
-              : (double) passLoss.item() * batches.tokens() / counted;
-    }
     double learningRate = schedule.at(step);
-    double norm = optimizer.gradientNorm((float) config.clip());
+    double loss = dealt == null ? computePlain() : computeDealt();
+    double norm = dealt == null ? optimizer.gradientNorm((float) config.clip()) : dealt.norm();
     boolean finite = Double.isFinite(loss) && Double.isFinite(norm);
     updating = true;
     if (finite) {
-      optimizer.step(learningRate);
+      if (dealt == null) {
+        optimizer.step(learningRate);
+      } else {
+        dealt.update(learningRate);
+      }
       skippedInARow = 0;
     } else {
       skipped++;
       skippedInARow++;
     }
     tape.backend().synchronize();
+    team.done();
     double took = (System.nanoTime() - start) * 1e-9;
     seconds += took;
     step++;
@@ -248,7 +341,46 @@ public final class Trainer implements AutoCloseable {
     }
   }
 
-  private static TokenBatches batches(TokenSequence train, TrainConfig config) {
+  /** Gradients of all passes, each added to those before. */
+  private double computePlain() {
+    model.train();
+    optimizer.zeroGrad();
+    tape.setLossScale(1f / config.accumulate());
+    long counted = ahead == null ? 0 : countTargets();
+    double loss = 0;
+    for (int pass = 0; pass < config.accumulate(); pass++) {
+      nextBatch(batches, pass);
+      if (ahead != null) {
+        tape.setLossScale(batches.tokens() / (float) counted);
+      }
+      ids.upload(batches.inputs());
+      targets.upload(batches.targets());
+      if (positions != null) {
+        positions.upload(batches.positions());
+      }
+      tape.reset();
+      Tensor passLoss = model.loss(ids, targets, positions);
+      passLoss.backward();
+      loss +=
+          ahead == null
+              ? passLoss.item() / config.accumulate()
+              : (double) passLoss.item() * batches.tokens() / counted;
+    }
+    return loss;
+  }
+
+  /** Gradients of all passes, summed in a tree, with the others if there are any. */
+  private double computeDealt() {
+    long counted = ahead == null ? 0 : countTargets();
+    long position = batches.position();
+    if (!team.isAlone()) {
+      team.command(Team.Command.STEP, step, position, counted);
+    }
+    dealt.compute(step, position, counted);
+    return dealt.loss();
+  }
+
+  static TokenBatches batches(TokenSequence train, TrainConfig config) {
     return config.epochs()
         ? TokenBatches.shuffled(train, config.batch(), config.context(), config.seed())
         : TokenBatches.random(train, config.batch(), config.context(), config.seed());
@@ -316,21 +448,25 @@ public final class Trainer implements AutoCloseable {
     if (!hasValidation()) {
       return Double.NaN;
     }
-    try (TokenBatches evaluation = evaluation(most)) {
+    try (TokenBatches evaluation = evaluation(validation, config, most)) {
       long available = validation.length() - 1;
       long tokens =
           Math.min(available, evaluation.count() * (long) config.batch() * config.context());
-      double loss =
-          Evaluation.meanLoss(
-              model,
-              evaluation,
-              ids,
-              targets,
-              positions,
-              (done, count) -> {
-                listener.validating(done * tokens / count, tokens, available);
-                return !stopping;
-              });
+      Evaluation.Progress progress =
+          (done, count) -> {
+            listener.validating(done * tokens / count, tokens, available);
+            return !stopping;
+          };
+      double loss;
+      if (team.isAlone()) {
+        loss = Evaluation.meanLoss(model, evaluation, ids, targets, positions, progress);
+      } else {
+        team.command(Team.Command.VALIDATE, most, 0, 0);
+        loss =
+            Evaluation.dealt(
+                team.communicator(), model, evaluation, ids, targets, positions, progress);
+        team.done();
+      }
       if (!Double.isNaN(loss) || !stopping) {
         validatedAt = step;
         listener.validation(new Validation(step, loss, tokens, available));
@@ -375,7 +511,7 @@ public final class Trainer implements AutoCloseable {
     return validation != null && validation.length() > 1;
   }
 
-  private TokenBatches evaluation(int most) {
+  static TokenBatches evaluation(TokenSequence validation, TrainConfig config, int most) {
     return validation.length() > config.context()
         ? TokenBatches.evenly(validation, config.batch(), config.context(), most)
         : TokenBatches.sequential(validation, config.batch(), config.context());
@@ -447,8 +583,8 @@ public final class Trainer implements AutoCloseable {
 
   /** Saves the last whole step after a failure, and tells what is saved. */
   private void rescue(Throwable failure) {
-    if (checkpoints == null || hopeless) {
-      return;
+    if (checkpoints == null || hopeless || team.busy()) {
+      return; // others wait in the midst of something, and none of it can be saved
     }
     String outcome = newestSaved();
     try {
@@ -539,6 +675,9 @@ public final class Trainer implements AutoCloseable {
 
   @Override
   public void close() {
+    if (dealt != null) {
+      dealt.close();
+    }
     optimizer.close();
     batches.close();
     if (ahead != null) {

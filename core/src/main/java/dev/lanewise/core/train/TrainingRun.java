@@ -94,7 +94,8 @@ public final class TrainingRun implements AutoCloseable {
                   isolated(data.validation(), data, config),
                   generator,
                   folder.checkpoints(),
-                  dispatcher));
+                  dispatcher,
+                  Team.current()));
       if (resumed && folder.checkpoints().resume(trainer::resume, this::warn).isEmpty()) {
         warn(
             String.format(
@@ -102,6 +103,7 @@ public final class TrainingRun implements AutoCloseable {
                 "The run in %s has no checkpoint yet; it begins again at step 0.",
                 folder.path()));
       }
+      trainer.shareParameters();
       TrainState state = trainer.state();
       metrics = owned(new MetricsWriter(folder.metricsFile(), state, this::warn));
       sampleLog = owned(new SampleLog(folder.samplesFile(), state.step()));
@@ -126,7 +128,7 @@ public final class TrainingRun implements AutoCloseable {
   }
 
   /** Tokens whose documents are isolated, if the run's are. */
-  private static TokenSequence isolated(TokenSequence tokens, Dataset data, TrainConfig config) {
+  static TokenSequence isolated(TokenSequence tokens, Dataset data, TrainConfig config) {
     return config.isolateDocuments() && tokens != null
         ? tokens.isolated(data.tokenizer().endOfText())
         : tokens;
@@ -173,6 +175,7 @@ public final class TrainingRun implements AutoCloseable {
       List<TrainListener> listeners,
       Consumer<Gpt> initial) {
     MemoryPlan plan = requireUsable(description, data, backend);
+    announce(description, data);
     folder.begin(description, data.tokenizer());
     return new TrainingRun(folder, description, data, backend, listeners, plan, initial, false);
   }
@@ -217,7 +220,16 @@ public final class TrainingRun implements AutoCloseable {
       List<TrainListener> listeners,
       Consumer<Gpt> initial) {
     MemoryPlan plan = requireUsable(description, data, backend);
+    announce(description, data);
     return new TrainingRun(folder, description, data, backend, listeners, plan, initial, true);
+  }
+
+  /** Tells the other processes, if there are any, what they are to help with. */
+  private static void announce(RunFolder.Description description, Dataset data) {
+    Team team = Team.current();
+    if (!team.isAlone()) {
+      team.announce(Announcement.of(description, data).toJson());
+    }
   }
 
   /** Refuses what cannot be trained, before anything of it is in the run's folder. */
@@ -234,7 +246,9 @@ public final class TrainingRun implements AutoCloseable {
     }
     TrainConfig config = description.training();
     config.lrSchedule(); // refuses rates that make none
-    MemoryPlan plan = MemoryPlan.fitting(config, description.model(), backend);
+    int processes = Team.current().size();
+    Trainer.requireDealt(config, processes);
+    MemoryPlan plan = MemoryPlan.fitting(config, description.model(), backend, processes);
     if (config.isolateDocuments() && !backend.isolatesDocuments()) {
       throw new UsageException(
           String.format(
