@@ -12,9 +12,7 @@ import dev.lanewise.simd.Elementwise;
 import dev.lanewise.simd.Reduce;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.Deque;
 import java.util.List;
 
 /**
@@ -43,10 +41,14 @@ final class GradientSum implements AutoCloseable {
   /** Sums of earlier passes that wait for another, each a copy of all blocks' gradients. */
   private final List<List<Buffer>> waiting = new ArrayList<>();
 
-  private final Deque<PassTree.Node> open = new ArrayDeque<>();
+  /** Sums that wait. */
+  private int depth;
 
-  /** The sums that each process is left with. */
-  private final List<List<PassTree.Node>> nodes = new ArrayList<>();
+  /** How many sums each process is left with. */
+  private final int[] sums;
+
+  /** After each of them, in the order of passes, how many of those before it joins. */
+  private final int[] joinsOfAll;
 
   private final Buffer sendBuffer;
   private final Buffer receiveBuffer;
@@ -61,8 +63,12 @@ final class GradientSum implements AutoCloseable {
   private final Share[] shares;
   private final Buffer squares;
   private final MemorySegment squaresOfAll;
+
+  // Null if one process has them all.
   private final Buffer losses;
   private final MemorySegment lossesOfAll;
+
+  private double ownLoss;
   private long exchangeNanos;
 
   /**
@@ -85,13 +91,15 @@ final class GradientSum implements AutoCloseable {
     }
     share = shares[communicator.rank()];
     first = tree.first(communicator.rank(), size);
-    int mostNodes = 0;
-    int allNodes = 0;
+    sums = new int[size];
+    List<PassTree.Node> left = new ArrayList<>();
     for (int rank = 0; rank < size; rank++) {
-      nodes.add(tree.nodes(tree.first(rank, size), tree.first(rank + 1, size)));
-      mostNodes = Math.max(mostNodes, nodes.get(rank).size());
-      allNodes += nodes.get(rank).size();
+      List<PassTree.Node> own = tree.nodes(tree.first(rank, size), tree.first(rank + 1, size));
+      sums[rank] = own.size();
+      left.addAll(own);
     }
+    int allNodes = left.size();
+    joinsOfAll = tree.joins(left);
     int chunks = 0;
     for (ParameterBlock block : tape.parameters()) {
       if (block.trainable()) {
@@ -108,7 +116,7 @@ final class GradientSum implements AutoCloseable {
               .toList());
     }
     boolean isAlone = size == 1;
-    int ownNodes = nodes.get(share.rank()).size();
+    int ownNodes = sums[share.rank()];
     sendBuffer =
         isAlone || ownNodes == 1
             ? null
@@ -122,8 +130,8 @@ final class GradientSum implements AutoCloseable {
     // Doubles, as twice as many floats: nothing but bits is exchanged.
     squares = backend.allocate(DType.FLOAT32, 2L * chunks);
     squaresOfAll = host(squares);
-    losses = backend.allocate(DType.FLOAT32, 2L * passes);
-    lossesOfAll = host(losses);
+    losses = isAlone ? null : backend.allocate(DType.FLOAT32, 2L * passes);
+    lossesOfAll = isAlone ? null : host(losses);
   }
 
   /** Copies of all gradients that a process needs beside the gradients. */
@@ -178,26 +186,28 @@ final class GradientSum implements AutoCloseable {
    * @param loss its part of the step's loss
    */
   void add(int pass, double loss) {
-    lossesOfAll.setAtIndex(ValueLayout.JAVA_DOUBLE_UNALIGNED, pass, loss);
     if (pass == first) {
-      open.clear();
+      depth = 0;
+      ownLoss = 0;
     }
-    PassTree.Node node = new PassTree.Node(pass, pass + 1);
-    while (!open.isEmpty() && open.getLast().joins(node, passes)) {
-      node = open.removeLast().with(node);
-      List<Buffer> before = waiting.get(open.size());
+    if (lossesOfAll == null) {
+      ownLoss += loss;
+    } else {
+      lossesOfAll.setAtIndex(ValueLayout.JAVA_DOUBLE_UNALIGNED, pass, loss);
+    }
+    for (int join = tree.joins(first, pass); join > 0; join--) {
+      List<Buffer> before = waiting.get(--depth);
       for (int i = 0; i < gradients.size(); i++) {
         MemorySegment gradient = gradients.get(i);
         add(backend.hostMemory(before.get(i)), 0, gradient, 0, gradient, 0, floats(gradient));
       }
     }
     if (pass + 1 < first + passCount()) {
-      List<Buffer> copy = waiting.get(open.size());
+      List<Buffer> copy = waiting.get(depth++);
       for (int i = 0; i < gradients.size(); i++) {
         MemorySegment gradient = gradients.get(i);
         Elementwise.copy(gradient, 0, backend.hostMemory(copy.get(i)), 0, floats(gradient));
       }
-      open.addLast(node);
     }
   }
 
@@ -236,28 +246,30 @@ final class GradientSum implements AutoCloseable {
       }
     }
     sumSquares();
-    gatherLosses();
+    if (lossesOfAll != null) {
+      gatherLosses();
+    }
     exchangeNanos += System.nanoTime() - start;
   }
 
   /** Exchanges a piece of each process's share of a block. */
   private void exchange(int block, long length, long at) {
     MemorySegment gradient = gradients.get(block);
-    List<PassTree.Node> own = nodes.get(share.rank());
+    int own = sums[share.rank()];
     MemorySegment send = sendBuffer == null ? gradient : backend.hostMemory(sendBuffer);
     int place = 0;
     for (int rank = 0; rank < size; rank++) {
       Share of = shares[rank];
       long from = Math.min(of.from(length) + at, of.to(length));
       int count = (int) Math.min(PIECE, of.to(length) - from);
-      sendCounts[rank] = count * own.size();
+      sendCounts[rank] = count * own;
       if (sendBuffer == null) {
         sendAt[rank] = Math.toIntExact(from);
         continue;
       }
       sendAt[rank] = place;
-      for (int i = 0; i < own.size(); i++) {
-        boolean isNewest = i == own.size() - 1;
+      for (int i = 0; i < own; i++) {
+        boolean isNewest = i == own - 1;
         MemorySegment sum = isNewest ? gradient : backend.hostMemory(waiting.get(i).get(block));
         if (count > 0) {
           Elementwise.copy(sum, from, send, place, count);
@@ -270,7 +282,7 @@ final class GradientSum implements AutoCloseable {
     place = 0;
     for (int rank = 0; rank < size; rank++) {
       receiveAt[rank] = place;
-      receiveCounts[rank] = count * nodes.get(rank).size();
+      receiveCounts[rank] = count * sums[rank];
       place += receiveCounts[rank];
     }
     MemorySegment receive = backend.hostMemory(receiveBuffer);
@@ -283,23 +295,17 @@ final class GradientSum implements AutoCloseable {
 
   /** Adds up what was received, in the tree's order, and tells where the sum lies. */
   private long combine(MemorySegment received, int count) {
-    open.clear();
-    int depth = 0;
+    int top = 0;
     int place = 0;
-    for (List<PassTree.Node> ofRank : nodes) {
-      for (PassTree.Node next : ofRank) {
-        PassTree.Node node = next;
-        int at = place;
-        place += count;
-        while (!open.isEmpty() && open.getLast().joins(node, passes)) {
-          node = open.removeLast().with(node);
-          int before = places[--depth];
-          add(received, before, received, at, received, before, count);
-          at = before;
-        }
-        open.addLast(node);
-        places[depth++] = at;
+    for (int join : joinsOfAll) {
+      int at = place;
+      place += count;
+      for (; join > 0; join--) {
+        int before = places[--top];
+        add(received, before, received, at, received, before, count);
+        at = before;
       }
+      places[top++] = at;
     }
     return places[0];
   }
@@ -355,6 +361,9 @@ final class GradientSum implements AutoCloseable {
 
   /** The sum of the passes' losses, after {@link #exchange}, the same everywhere. */
   double loss() {
+    if (lossesOfAll == null) {
+      return ownLoss;
+    }
     double sum = 0;
     for (int pass = 0; pass < passes; pass++) {
       sum += lossesOfAll.getAtIndex(ValueLayout.JAVA_DOUBLE_UNALIGNED, pass);

@@ -55,14 +55,69 @@ final class PassTree {
    */
   List<Node> nodes(int from, int to) {
     List<Node> nodes = new ArrayList<>();
-    for (int pass = from; pass < to; pass++) {
-      nodes.add(new Node(pass, pass + 1));
-      while (nodes.size() > 1 && nodes.get(nodes.size() - 2).joins(nodes.getLast(), passes)) {
-        Node last = nodes.removeLast();
-        nodes.add(nodes.removeLast().with(last));
-      }
+    for (int at = from; at < to; at = nodes.getLast().to) {
+      nodes.add(new Node(at, end(at, to)));
     }
     return nodes;
+  }
+
+  /** How many {@link #nodes} there are. */
+  int count(int from, int to) {
+    int count = 0;
+    for (int at = from; at < to; at = end(at, to)) {
+      count++;
+    }
+    return count;
+  }
+
+  /** Where the largest sum ends that begins at a pass and ends no later than another. */
+  private int end(int from, int to) {
+    int end = from + 1;
+    for (long size = 2; size <= passes * 2L && from % size == 0; size *= 2) {
+      long next = Math.min(from + size, passes);
+      if (next > to) {
+        break;
+      }
+      end = (int) next;
+    }
+    return end;
+  }
+
+  /**
+   * How many waiting sums a pass joins, of passes in a row.
+   *
+   * @param from the first of them
+   * @param pass the pass, which comes after all before it
+   */
+  int joins(int from, int pass) {
+    return count(from, pass) + 1 - count(from, pass + 1);
+  }
+
+  /**
+   * For sums that come one after the other, how many of those that wait each joins.
+   *
+   * @param next the sums, in order of passes
+   */
+  int[] joins(List<Node> next) {
+    int[] joins = new int[next.size()];
+    List<Node> open = new ArrayList<>();
+    for (int i = 0; i < joins.length; i++) {
+      open.add(next.get(i));
+      while (joinsLast(open)) {
+        joins[i]++;
+      }
+    }
+    return joins;
+  }
+
+  /** Adds the last sum to the one before, if the tree does. */
+  private boolean joinsLast(List<Node> open) {
+    if (open.size() < 2 || !open.get(open.size() - 2).joins(open.getLast(), passes)) {
+      return false;
+    }
+    Node last = open.removeLast();
+    open.add(open.removeLast().with(last));
+    return true;
   }
 
   /**
@@ -72,10 +127,13 @@ final class PassTree {
    * @param to past the last
    */
   int waiting(int from, int to) {
-    int most = 0;
-    for (int end = from + 1; end <= to; end++) {
-      // The newest pass joins only after it is computed.
-      most = Math.max(most, nodes(from, end - 1).size());
+    // The newest pass joins only after it is computed; most wait where many bits are set.
+    int most = count(from, to - 1);
+    for (int bit = 0; bit < Integer.SIZE - 1; bit++) {
+      int before = (to - 1 >> bit << bit) - 1;
+      if (before >= from) {
+        most = Math.max(most, count(from, before));
+      }
     }
     return most;
   }
