@@ -1,6 +1,7 @@
 package dev.lanewise.core.cli;
 
 import dev.lanewise.core.backend.cuda.CudaProbe;
+import dev.lanewise.core.distributed.Launch;
 import dev.lanewise.core.machine.MachineLimits;
 import dev.lanewise.core.machine.MachineProbe;
 import dev.lanewise.simd.Machine;
@@ -53,6 +54,7 @@ final class DoctorCommand implements Subcommand {
     line("Memory", memory());
     line("Huge pages", hugePages());
     gpu();
+    line("MPI", Launch.ofProcess().libraries());
     if (!skipMeasurements) {
       measure();
     }

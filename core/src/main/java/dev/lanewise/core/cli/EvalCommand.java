@@ -13,8 +13,10 @@ import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.report.TerminalProgress;
 import dev.lanewise.core.tensor.Shape;
 import dev.lanewise.core.tensor.Tape;
+import dev.lanewise.core.tensor.Tensor;
 import dev.lanewise.core.train.Evaluation;
 import dev.lanewise.core.train.RunData;
+import dev.lanewise.core.train.Team;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -29,7 +31,7 @@ import picocli.CommandLine.Spec;
 
 /** Tells how well a trained model predicts a text. */
 @Command(
-    name = "eval",
+    name = EvalCommand.NAME,
     description = {
       "Computes loss, perplexity and bits per byte of a trained model on texts, each on its own and"
           + " all together.",
@@ -44,6 +46,8 @@ import picocli.CommandLine.Spec;
       "  lanewise eval --from runs/notes --data a.txt b.txt --stride 32"
     })
 final class EvalCommand implements Subcommand {
+  static final String NAME = "eval";
+
   @Option(names = "--from", required = true, paramLabel = "MODEL", description = TrainedModel.FROM)
   private Path from;
 
@@ -133,6 +137,9 @@ final class EvalCommand implements Subcommand {
     private String phase = "";
 
     void update(String what, long done, long total) {
+      if (Team.current().communicator().rank() > 0) {
+        return;
+      }
       if (!what.equals(phase)) {
         progress.begin(what, 0, total);
         phase = what;
@@ -160,6 +167,8 @@ final class EvalCommand implements Subcommand {
     out = spec.commandLine().getOut();
     err = spec.commandLine().getErr();
     frozen.form(); // refused before anything is read
+    Team team = Team.current();
+    team.beginTogether();
     TrainedModel trained = TrainedModel.find(from, err::println);
     int length = trained.context(context, err::println);
     int step = stride == null ? length : stride;
@@ -222,6 +231,7 @@ final class EvalCommand implements Subcommand {
         out.println("All: " + all);
       }
     }
+    team.endTogether();
     return 0;
   }
 
@@ -281,17 +291,19 @@ final class EvalCommand implements Subcommand {
     try (TokenBatches batches = TokenBatches.strided(tokens, rows, windows.context(), stride);
         ErrorProgress progress = new ErrorProgress()) {
       Shape shape = Shape.of(rows, windows.context());
+      Tensor ids = tape.ids(shape);
+      Tensor targets = tape.ids(shape);
+      Tensor positions = tokens.isolates() ? tape.ids(shape) : null;
+      Evaluation.Progress heard =
+          (done, count) -> {
+            progress.update("evaluating", done, count);
+            return true;
+          };
       double loss =
-          Evaluation.meanLoss(
-              model,
-              batches,
-              tape.ids(shape),
-              tape.ids(shape),
-              tokens.isolates() ? tape.ids(shape) : null,
-              (done, count) -> {
-                progress.update("evaluating", done, count);
-                return true;
-              });
+          Team.current().isAlone()
+              ? Evaluation.meanLoss(model, batches, ids, targets, positions, heard)
+              : Evaluation.dealt(
+                  Team.current().communicator(), model, batches, ids, targets, positions, heard);
       long count = predicted(tokens);
       return new Score(loss * count, count, bytes(tokens, tokenizer));
     }

@@ -50,7 +50,7 @@ public final class Main {
     PrintWriter out = new PrintWriter(System.out, true, System.out.charset());
     PrintWriter err = new PrintWriter(System.err, true, System.err.charset());
     if (!Processes.join(err)) {
-      Interrupts.exit(Processes.follow(err));
+      Interrupts.exit(Processes.follow(commands, err, args));
       return;
     }
     int code = run(commands, out, err, args);

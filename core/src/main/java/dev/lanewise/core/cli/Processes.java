@@ -13,9 +13,13 @@ import dev.lanewise.core.train.TrainConfig;
 import dev.lanewise.simd.Workers;
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.io.Writer;
 import java.net.InetAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
 import java.util.Locale;
 
 /**
@@ -23,13 +27,15 @@ import java.util.Locale;
  * others help with it and print nothing, unless they fail.
  */
 final class Processes {
+  private static final Duration PATIENCE = Duration.ofSeconds(3);
+
   private Processes() {}
 
   /**
    * Joins the others.
    *
    * @param err hears why that failed, from the first process alone
-   * @return whether this process is to run the command, or -1 if it has failed
+   * @return whether this process is to run the command
    */
   static boolean join(PrintWriter err) {
     Launch launch = Launch.ofProcess();
@@ -66,14 +72,25 @@ final class Processes {
   }
 
   /**
-   * Helps the first process with what it does, until that ends.
+   * Helps the first process with what it does, until that ends. A command that all processes run
+   * alike is run here too, without a word.
    *
    * @param err hears why this process failed, which ends all
    * @return exit code
    */
-  static int follow(PrintWriter err) {
+  static int follow(List<Subcommand> commands, PrintWriter err, String... args) {
     Team team = Team.current();
     try {
+      if (args.length > 0 && args[0].equals(EvalCommand.NAME)) {
+        StringWriter fault = new StringWriter();
+        PrintWriter nobody = new PrintWriter(Writer.nullWriter());
+        if (Main.run(commands, nobody, new PrintWriter(fault), args) != 0) {
+          // What fails everywhere, the first process says, and ends the job.
+          Thread.sleep(PATIENCE);
+          String sentence = fault.toString().lines().findFirst().orElse("it failed");
+          throw new InputException(sentence);
+        }
+      }
       String text = team.hear();
       if (text != null) {
         help(team, text);

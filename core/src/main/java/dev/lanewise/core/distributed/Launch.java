@@ -1,9 +1,11 @@
 package dev.lanewise.core.distributed;
 
 import dev.lanewise.core.base.InputException;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.stream.Collectors;
 
 /**
  * What whoever started this process says of the others: mpirun and mpiexec of Open MPI, MPICH and
@@ -95,6 +97,22 @@ public final class Launch {
   String value(String name) {
     String value = environment.get(name);
     return value == null || value.isBlank() ? null : value;
+  }
+
+  /**
+   * The libraries of MPI that there are, for people.
+   *
+   * @return their files, the one first that would be used, or what is missing
+   */
+  public String libraries() {
+    String named = MpiLibrary.named(this);
+    if (named != null) {
+      return named + ", named by " + MpiLibrary.VARIABLE;
+    }
+    List<Path> found = MpiLibrary.candidates(this);
+    return found.isEmpty()
+        ? "none, so one process trains; install openmpi-bin or mpich (Debian, Ubuntu) for more"
+        : found.stream().map(Path::toString).collect(Collectors.joining(", "));
   }
 
   /**

@@ -114,14 +114,19 @@ record MpiLibrary(Path path, SymbolLookup symbols, long world, long floats, long
       for (String name : names) {
         Path path = Path.of(folder, name);
         if (Files.isRegularFile(path)) {
-          found.add(path);
+          try {
+            found.add(path.toRealPath());
+          } catch (IOException e) {
+            found.add(path);
+          }
         }
       }
     }
     return List.copyOf(found);
   }
 
-  private static String named(Launch launch) {
+  /** The library's file if it was named, or null. */
+  static String named(Launch launch) {
     String property = System.getProperty(PROPERTY);
     return property != null ? property : launch.value(VARIABLE);
   }

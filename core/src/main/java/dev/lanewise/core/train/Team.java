@@ -84,6 +84,16 @@ public final class Team {
     return busy;
   }
 
+  /** Begins what all processes do alike, each by its own command line. */
+  public void beginTogether() {
+    busy = !isAlone();
+  }
+
+  /** Ends what all processes did alike. */
+  public void endTogether() {
+    busy = false;
+  }
+
   // Of the leader
   // ---------------------------------------------------------------------------------------
 
