@@ -135,13 +135,16 @@ final class Mpi implements Communicator {
   static Mpi join(Launch launch) {
     MpiLibrary library;
     Mpi mpi;
-    try (Signals signals = Signals.keep()) {
+    Signals signals = Signals.keep();
+    try {
       library = MpiLibrary.find(launch);
       mpi = new Mpi(library);
     } catch (RuntimeException | Error e) {
       throw e;
     } catch (Throwable e) {
       throw new IllegalStateException(e);
+    } finally {
+      signals.close();
     }
     int expected = launch.size();
     if (expected > 0 && expected != mpi.size) {

@@ -61,13 +61,14 @@ public final class Checkpoints {
    * @param generator random numbers; may be null
    * @param dealt moments that lie with several processes; null if they are all here
    */
-  record Contents(
+  public record Contents(
       Module model,
       Backend backend,
       AdamW optimizer,
       TorchGenerator generator,
       DealtMoments dealt) {
-    Contents(Module model, Backend backend, AdamW optimizer, TorchGenerator generator) {
+    /** What one process has all of. */
+    public Contents(Module model, Backend backend, AdamW optimizer, TorchGenerator generator) {
       this(model, backend, optimizer, generator, null);
     }
   }

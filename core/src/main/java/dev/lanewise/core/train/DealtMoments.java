@@ -17,7 +17,7 @@ import java.util.List;
  * gathers and scatters them one by one, for files that do not know of processes; so no process ever
  * holds more than one of them whole.
  */
-final class DealtMoments {
+public final class DealtMoments {
   private record Place(Tensor parameter, long offset, long blockLength) {}
 
   private final Team team;
