@@ -18,19 +18,34 @@ public final class Team {
   /** What the leader may ask for. */
   enum Command {
     /** Describes a run, in JSON of so many bytes. */
-    RUN,
+    RUN(1),
     /** Gives all parameters to everyone, and how many updates there were. */
-    PARAMETERS,
+    PARAMETERS(2),
     /** Computes a step: its number, its first batch, and how many targets count or 0. */
-    STEP,
+    STEP(3),
     /** Validates on at most so many batches. */
-    VALIDATE,
+    VALIDATE(4),
     /** Gathers a moment of a parameter: which one, and whether the second. */
-    GATHER,
+    GATHER(5),
     /** Scatters a moment of a parameter, likewise. */
-    SCATTER,
+    SCATTER(6),
     /** Ends the process. */
-    END
+    END(7);
+
+    private final int code;
+
+    Command(int code) {
+      this.code = code;
+    }
+
+    static Command of(long code) {
+      for (Command command : values()) {
+        if (command.code == code) {
+          return command;
+        }
+      }
+      throw new IllegalStateException("no command has the code " + code);
+    }
   }
 
   /** A command and its three numbers. */
@@ -100,7 +115,7 @@ public final class Team {
   /** Begins a command; others do it too, up to {@link #done}. */
   void command(Command command, long a, long b, long c) {
     busy = true;
-    words.setAtIndex(ValueLayout.JAVA_LONG, 0, command.ordinal());
+    words.setAtIndex(ValueLayout.JAVA_LONG, 0, command.code);
     words.setAtIndex(ValueLayout.JAVA_LONG, 1, a);
     words.setAtIndex(ValueLayout.JAVA_LONG, 2, b);
     words.setAtIndex(ValueLayout.JAVA_LONG, 3, c);
@@ -154,7 +169,7 @@ public final class Team {
   /** Waits for the next command. */
   Command next() {
     communicator.broadcast(words, 0);
-    return Command.values()[(int) word(0)];
+    return Command.of(word(0));
   }
 
   /** A number of the command at hand. */
