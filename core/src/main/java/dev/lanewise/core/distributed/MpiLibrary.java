@@ -142,7 +142,7 @@ record MpiLibrary(Path path, SymbolLookup symbols, long world, long floats, long
     }
     String loader = launch.value("LD_LIBRARY_PATH");
     if (loader != null) {
-      for (String folder : loader.split(":")) {
+      for (String folder : loader.split(":", -1)) {
         if (!folder.isEmpty()) {
           folders.add(folder);
         }
