@@ -63,12 +63,25 @@ final class Jit {
       }]
       """;
 
+  private static boolean isAccepted;
+
   private Jit() {}
+
+  /** Whether the compilers took the directives; they do where the rules' methods are gone, too. */
+  static boolean isAccepted() {
+    return isAccepted;
+  }
 
   static void prepare() {
     meetAllSegments();
     try {
-      addDirectives();
+      String reply = addDirectives();
+      // A JVM that does not know a word of them says so and takes none.
+      isAccepted = reply.contains("directives added");
+      if (!isAccepted) {
+        System.getLogger("dev.lanewise.simd")
+            .log(Level.DEBUG, "compiler directives were not accepted: {0}", reply);
+      }
     } catch (IOException | JMException | LinkageError | RuntimeException e) {
       Logger log = System.getLogger("dev.lanewise.simd");
       log.log(Level.DEBUG, "compiler directives were not accepted", e);
@@ -108,16 +121,17 @@ final class Jit {
     }
   }
 
-  private static void addDirectives() throws IOException, JMException {
+  private static String addDirectives() throws IOException, JMException {
     Path file = Files.createTempFile("lanewise", ".directives");
     try {
       Files.writeString(file, DIRECTIVES);
-      ManagementFactory.getPlatformMBeanServer()
-          .invoke(
-              new ObjectName("com.sun.management:type=DiagnosticCommand"),
-              "compilerDirectivesAdd",
-              new Object[] {new String[] {file.toString()}},
-              new String[] {String[].class.getName()});
+      return String.valueOf(
+          ManagementFactory.getPlatformMBeanServer()
+              .invoke(
+                  new ObjectName("com.sun.management:type=DiagnosticCommand"),
+                  "compilerDirectivesAdd",
+                  new Object[] {new String[] {file.toString()}},
+                  new String[] {String[].class.getName()}));
     } finally {
       Files.deleteIfExists(file);
     }

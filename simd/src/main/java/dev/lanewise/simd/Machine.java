@@ -3,6 +3,7 @@ package dev.lanewise.simd;
 import dev.lanewise.simd.machinecode.MachineCode;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
+import java.util.List;
 import java.util.Locale;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorShape;
@@ -35,8 +36,11 @@ public final class Machine {
   /** Bytes in a vector. */
   static final int VECTOR_BYTES = LANES * Float.BYTES;
 
+  private static final List<String> SLOW = Conditions.find();
+
   static {
     Jit.prepare();
+    SLOW.forEach(sentence -> LOG.log(Level.WARNING, sentence));
     LOG.log(Level.DEBUG, Machine::describe);
   }
 
@@ -86,14 +90,26 @@ public final class Machine {
     String forced = System.getProperty(WIDTH_PROPERTY);
     return String.format(
         Locale.ROOT,
-        "vectors of %d bits (%s), %s, %d threads, %s %s, Java %s",
+        "vectors of %d bits (%s), %s, %d threads, %s %s, Java %s%s%s",
         vectorBits(),
         forced == null ? "preferred by the JVM" : "forced by " + WIDTH_PROPERTY,
         products(),
         Workers.threads(),
         System.getProperty("os.name"),
         System.getProperty("os.arch"),
-        Runtime.version().feature());
+        Runtime.version().feature(),
+        Jit.isAccepted() ? "" : ", the compiler does not take directives",
+        SLOW.isEmpty() ? "" : ". " + String.join(" ", SLOW));
+  }
+
+  /**
+   * What of this JVM makes kernels much slower than they could be: no C2 compiler, no fused
+   * multiply-add, a native image. Each is logged once as a warning, too.
+   *
+   * @return a sentence for each, which says what to do; none where all is well
+   */
+  public static List<String> obstacles() {
+    return SLOW;
   }
 
   /**

@@ -1,5 +1,7 @@
 package dev.lanewise.simd;
 
+import java.lang.module.ModuleFinder;
+
 /**
  * What a process must have been started with, asked before a kernel fails in words of the JVM's.
  */
@@ -16,11 +18,23 @@ final class Requirements {
    */
   static void check() {
     if (ModuleLayer.boot().findModule(MODULE).isEmpty()) {
-      throw new LinkageError(
-          "Lanewise needs the module "
-              + MODULE
-              + ", which Java leaves out unless told: start it with --add-modules "
-              + MODULE);
+      boolean isThere = ModuleFinder.ofSystem().find(MODULE).isPresent();
+      throw new LinkageError(missing(isThere, Runtime.version().feature()));
     }
+  }
+
+  /** Why the module is missing, and what helps. */
+  static String missing(boolean isInJdk, int feature) {
+    return isInJdk
+        ? "Lanewise needs the module "
+            + MODULE
+            + ", which Java leaves out unless told: start it with --add-modules "
+            + MODULE
+        : "Lanewise needs the module "
+            + MODULE
+            + ", which this Java "
+            + feature
+            + " does not have: use a JDK 25, or a version of Lanewise that is made for Java "
+            + feature;
   }
 }

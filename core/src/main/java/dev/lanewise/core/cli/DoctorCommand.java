@@ -51,6 +51,7 @@ final class DoctorCommand implements Subcommand {
         Workers.threads() + " on " + Runtime.getRuntime().availableProcessors() + " cores");
     line("Vectors", vectors());
     line("", Machine.products());
+    Machine.obstacles().forEach(sentence -> line("Slow", sentence));
     line("Memory", memory());
     line("Huge pages", hugePages());
     gpu();

@@ -363,6 +363,42 @@ class LauncherTest {
     assertEquals(0, run(Map.of("HOME", root.resolve("home").toString()), "doctor").exit());
     Result wrong = run(Map.of("LANEWISE_JAVA_HOME", "/none"), "doctor");
     assertEquals(1, wrong.exit());
-    assertEquals("LANEWISE_JAVA_HOME names /none, which is not a JDK 25.\n", wrong.err());
+    assertEquals("LANEWISE_JAVA_HOME names /none, which is not a JDK 25 or later.\n", wrong.err());
+  }
+
+  @Test
+  void laterJdksServeToo() throws Exception {
+    installJdk("27-ea");
+    assertEquals(0, run("doctor").exit());
+    installJdk("101.0.1");
+    assertEquals(0, run("doctor").exit());
+    installJdk("1.8.0_402");
+    assertEquals(1, run("doctor").exit());
+    // A 25 comes before a later one, wherever it is, unless that is named.
+    installJdk("27");
+    Files.createDirectories(root.resolve("home/.jdks"));
+    Path later = Files.move(root.resolve("usr/lib/jvm/jdk 25"), root.resolve("home/.jdks/a-27"));
+    installJdk("25.0.3");
+    Path usual = Files.move(root.resolve("usr/lib/jvm/jdk 25"), root.resolve("home/.jdks/b-25"));
+    String home = root.resolve("home").toString();
+    assertEquals(0, run(Map.of("HOME", home), "doctor").exit());
+    executable(usual.resolve("bin/java"), "#!/bin/sh\necho this is 25\n");
+    assertEquals("this is 25\n", run(Map.of("HOME", home), "doctor").out());
+    Map<String, String> named = Map.of("HOME", home, "JAVA_HOME", later.toString());
+    assertTrue(run(named, "doctor").out().startsWith("["));
+  }
+
+  @Test
+  void aJdkWithoutTheVectorApiIsNamed() throws Exception {
+    installJdk("31");
+    Path jdk = root.resolve("usr/lib/jvm/jdk 25");
+    Path release = jdk.resolve("release");
+    Files.writeString(release, "JAVA_VERSION=\"31\"\nMODULES=\"java.base jdk.vector\"\n");
+    assertEquals(1, run("doctor").exit());
+    Result named = run(Map.of("LANEWISE_JAVA_HOME", jdk.toString()), "doctor");
+    assertEquals(1, named.exit());
+    assertTrue(named.err().contains("a JDK 31 without the module jdk.incubator.vector"));
+    Files.writeString(release, "MODULES=\"java.base jdk.incubator.vector\"\nJAVA_VERSION=\"31\"\n");
+    assertEquals(0, run("doctor").exit());
   }
 }

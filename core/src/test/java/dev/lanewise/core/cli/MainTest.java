@@ -76,7 +76,8 @@ class MainTest {
   @Test
   void theVersionIsTheModules() {
     assertEquals(0, run(new Probe(), "--version"));
-    assertTrue(out.toString().matches("(?s)Lanewise \\d+\\.\\d+\\.\\d+\\S*, Java 25.*"), out + "");
+    assertTrue(
+        out.toString().matches("(?s)Lanewise \\d+\\.\\d+\\.\\d+\\S*, Java \\d\\d.*"), out + "");
   }
 
   @Test
@@ -142,7 +143,8 @@ class MainTest {
   void doctorDescribesTheMachine() {
     assertEquals(0, run(new DoctorCommand(), "doctor", "--no-measure"));
     List<String> lines = out.toString().lines().toList();
-    assertTrue(lines.getFirst().startsWith("Java         25"), out.toString());
+    assertTrue(
+        lines.getFirst().startsWith("Java         " + Runtime.version().feature()), out.toString());
     for (String label : List.of("Vectors", "Memory", "GPU")) {
       assertTrue(lines.stream().anyMatch(line -> line.startsWith(label)), out.toString());
     }
