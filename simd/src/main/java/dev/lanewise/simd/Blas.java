@@ -9,8 +9,8 @@ import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 
 /**
- * Products of matrices and vectors by their names in BLAS, for row-major matrices. Those of two
- * matrices are {@link Gemm#sgemm}.
+ * Products of matrices and vectors by their names in BLAS, for row-major matrices. {@link Gemm} has
+ * products of two matrices with views and with epilogues too.
  *
  * <p>A wrong call gives an {@link IllegalArgumentException} before anything is written.
  */
@@ -160,6 +160,116 @@ public final class Blas {
       long at = (long) i * Float.BYTES;
       y.set(FLOAT, yAt + at, Math.fma(factor, x.get(FLOAT, at), y.get(FLOAT, yAt + at)));
     }
+  }
+
+  /**
+   * {@code C = alpha * op(A) * op(B) + beta * C}, as {@link Gemm#sgemm}.
+   *
+   * @param transA whether A is stored as {@code [k, m]} rather than {@code [m, k]}
+   * @param transB whether B is stored as {@code [n, k]} rather than {@code [k, n]}
+   * @param m rows of op(A) and C
+   * @param n columns of op(B) and C
+   * @param k columns of op(A), rows of op(B)
+   * @param alpha factor of the product
+   * @param a memory of A
+   * @param aOffset first float of A
+   * @param lda distance between stored rows of A
+   * @param b memory of B
+   * @param bOffset first float of B
+   * @param ldb distance between stored rows of B
+   * @param beta factor of C
+   * @param c memory of C
+   * @param cOffset first float of C
+   * @param ldc distance between rows of C
+   */
+  public static void sgemm(
+      boolean transA,
+      boolean transB,
+      int m,
+      int n,
+      int k,
+      float alpha,
+      MemorySegment a,
+      long aOffset,
+      long lda,
+      MemorySegment b,
+      long bOffset,
+      long ldb,
+      float beta,
+      MemorySegment c,
+      long cOffset,
+      long ldc) {
+    Gemm.sgemm(
+        transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc);
+  }
+
+  /**
+   * Products of one shape with operands at fixed distances, {@code C[i] = alpha * op(A[i]) *
+   * op(B[i]) + beta * C[i]}. A distance of 0 uses the same A or B every time.
+   *
+   * @param transA whether each A is stored as {@code [k, m]} rather than {@code [m, k]}
+   * @param transB whether each B is stored as {@code [n, k]} rather than {@code [k, n]}
+   * @param m rows of op(A) and C
+   * @param n columns of op(B) and C
+   * @param k columns of op(A), rows of op(B)
+   * @param alpha factor of the products
+   * @param a memory of all A
+   * @param aOffset first float of the first A
+   * @param lda distance between stored rows of A
+   * @param strideA floats from one A to the next
+   * @param b memory of all B
+   * @param bOffset first float of the first B
+   * @param ldb distance between stored rows of B
+   * @param strideB floats from one B to the next
+   * @param beta factor of each C
+   * @param c memory of all C
+   * @param cOffset first float of the first C
+   * @param ldc distance between rows of C
+   * @param strideC floats from one C to the next; the products' elements must not overlap
+   * @param batchCount number of products
+   */
+  public static void sgemmStridedBatched(
+      boolean transA,
+      boolean transB,
+      int m,
+      int n,
+      int k,
+      float alpha,
+      MemorySegment a,
+      long aOffset,
+      long lda,
+      long strideA,
+      MemorySegment b,
+      long bOffset,
+      long ldb,
+      long strideB,
+      float beta,
+      MemorySegment c,
+      long cOffset,
+      long ldc,
+      long strideC,
+      int batchCount) {
+    Gemm.batched(
+        batchCount,
+        transA,
+        transB,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        aOffset,
+        lda,
+        strideA,
+        b,
+        bOffset,
+        ldb,
+        strideB,
+        beta,
+        c,
+        cOffset,
+        ldc,
+        strideC);
   }
 
   private static void sizes(int m, int n) {

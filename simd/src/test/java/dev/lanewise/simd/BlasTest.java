@@ -144,6 +144,58 @@ class BlasTest {
   }
 
   @Test
+  void productsAreGemms() {
+    MemorySegment a = nativeCopy(random(3 * 40, 1));
+    MemorySegment b = nativeCopy(random(3 * 50, 2));
+    float[] expected = new float[3 * 30];
+    float[] c = new float[3 * 30];
+    for (int i = 0; i < 3; i++) {
+      Gemm.sgemm(
+          true,
+          false,
+          5,
+          6,
+          7,
+          2,
+          a,
+          40L * i,
+          5,
+          b,
+          50L * i,
+          7,
+          0,
+          MemorySegment.ofArray(expected),
+          30L * i,
+          6);
+      Blas.sgemm(
+          true,
+          false,
+          5,
+          6,
+          7,
+          2,
+          a,
+          40L * i,
+          5,
+          b,
+          50L * i,
+          7,
+          0,
+          MemorySegment.ofArray(c),
+          30L * i,
+          6);
+    }
+    assertArrayEquals(expected, c);
+    MemorySegment batches = Arena.ofAuto().allocate(4L * c.length);
+    Blas.sgemmStridedBatched(
+        true, false, 5, 6, 7, 2, a, 0, 5, 40, b, 0, 7, 50, 0, batches, 0, 6, 30, 3);
+    float[] result = batches.toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+    for (int i = 0; i < c.length; i++) {
+      assertEquals(expected[i], result[i], 1e-5 * (1 + Math.abs(expected[i])));
+    }
+  }
+
+  @Test
   void alphaZeroReadsNothing() {
     float[] nan = new float[16];
     Arrays.fill(nan, Float.NaN);
