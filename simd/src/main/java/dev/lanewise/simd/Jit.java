@@ -48,6 +48,7 @@ final class Jit {
                 "dev/lanewise/simd/LogSoftmax.*", "dev/lanewise/simd/MicroKernel.*",
                 "dev/lanewise/simd/Packing.*", "dev/lanewise/simd/Rearrange.*",
                 "dev/lanewise/simd/Reduce.*", "dev/lanewise/simd/SimilarityArrays.*",
+                "dev/lanewise/simd/SimilarityHalves.*",
                 "dev/lanewise/simd/SimilarityRows.*", "dev/lanewise/simd/SkinnyKernel.*",
                 "dev/lanewise/simd/Softmax.*", "dev/lanewise/simd/TopK.next",
                 "dev/lanewise/simd/VectorMath.*"],

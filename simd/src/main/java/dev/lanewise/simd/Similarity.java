@@ -441,18 +441,59 @@ public final class Similarity {
     long end = call.endRow(task);
     MemorySegment query = call.segment[2];
     long queryAt = query == null ? 0 : call.at(2, 0, 0);
+    float squares = kind == Kind.COSINE ? SimilarityRows.squares(query, queryAt, n) : 0;
     if (!call.flag) {
       for (long row = call.firstRow(task); row < end; row++) {
-        float result = rows(kind, query, queryAt, call.segment[0], call.at(0, row, 0), n);
+        MemorySegment memory = call.segment[0];
+        long at = call.at(0, row, 0);
+        float result =
+            kind == Kind.COSINE
+                ? SimilarityRows.cosine(squares, query, queryAt, memory, at, n)
+                : rows(kind, query, queryAt, memory, at, n);
         call.setFloat(1, row, result);
       }
       return;
     }
-    try (Scratch wide = Scratch.take(Math.max(1, (long) n * Float.BYTES))) {
-      for (long row = call.firstRow(task); row < end; row++) {
-        Bfloat16.widen(call.segment[0], call.at(0, row, 0), wide.segment, 0, n);
-        call.setFloat(1, row, rows(kind, query, queryAt, wide.segment, 0, n));
+    for (long row = call.firstRow(task); row < end; row++) {
+      long at = call.at(0, row, 0);
+      call.setFloat(1, row, halves(kind, query, queryAt, squares, call.segment[0], at, n));
+    }
+  }
+
+  /** As {@link #rows} of a row of bfloat16 and a query of which the sum of squares is known. */
+  private static float halves(
+      Kind kind,
+      MemorySegment query,
+      long queryAt,
+      float querySquares,
+      MemorySegment row,
+      long rowAt,
+      int n) {
+    switch (kind) {
+      case DOT -> {
+        return SimilarityHalves.dot(query, queryAt, row, rowAt, n);
       }
+      case SQUARED_DISTANCE -> {
+        return SimilarityHalves.squaredDistance(query, queryAt, row, rowAt, n);
+      }
+      case COSINE -> {
+        float product = SimilarityHalves.dot(query, queryAt, row, rowAt, n);
+        float squares = SimilarityHalves.squares(row, rowAt, n);
+        if (SimilarityArrays.isSound(product, querySquares, squares)) {
+          return SimilarityArrays.cosine(product, querySquares, squares);
+        }
+      }
+      case NORM -> {
+        float squares = SimilarityHalves.squares(row, rowAt, n);
+        if (SimilarityArrays.isSound(squares)) {
+          return (float) Math.sqrt(squares);
+        }
+      }
+    }
+    // Too large or small for sums of floats.
+    try (Scratch wide = Scratch.take(Math.max(1, (long) n * Float.BYTES))) {
+      Bfloat16.widen(row, rowAt, wide.segment, 0, n);
+      return rows(kind, query, queryAt, wide.segment, 0, n);
     }
   }
 

@@ -168,8 +168,12 @@ final class SimilarityRows {
 
   /** The cosine, of sums as of {@link #dot} and {@link #squares}. */
   static float cosine(MemorySegment a, long aAt, MemorySegment b, long bAt, int n) {
+    return cosine(squares(a, aAt, n), a, aAt, b, bAt, n);
+  }
+
+  /** The cosine, where the squares of a are summed already. */
+  static float cosine(float aa, MemorySegment a, long aAt, MemorySegment b, long bAt, int n) {
     float ab = dot(a, aAt, b, bAt, n);
-    float aa = squares(a, aAt, n);
     float bb = squares(b, bAt, n);
     return isSound(ab, aa, bb)
         ? SimilarityArrays.cosine(ab, aa, bb)

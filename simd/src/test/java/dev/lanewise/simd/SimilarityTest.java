@@ -264,37 +264,43 @@ class SimilarityTest {
   @ParameterizedTest
   @EnumSource
   void rowsOfBfloat16AreThoseOfTheirFloats(Metric metric) {
-    for (int n : new int[] {1, 8, 33, 100, 768}) {
+    for (int n : new int[] {0, 1, 8, 33, 100, 257, 768}) {
       int count = 21;
       int stride = n + 2;
-      short[] half = new short[count * stride];
-      float[] wide = new float[half.length];
-      Random random = new Random(n);
-      for (int i = 0; i < half.length; i++) {
-        half[i] = Bfloat16.fromFloat((float) random.nextGaussian());
-        wide[i] = Bfloat16.toFloat(half[i]);
+      for (double scale : new double[] {1, 1e-30, 1e30}) {
+        rowsOfBfloat16(metric, n, count, stride, scale);
       }
-      MemorySegment query = MemorySegment.ofArray(random(n, 8));
-      float[] expected = new float[count];
-      Similarity.compare(
-          metric,
-          query,
-          0,
-          new Matrix(MemorySegment.ofArray(wide), count, n, stride),
-          MemorySegment.ofArray(expected),
-          0);
-      MemorySegment there = Arena.ofAuto().allocate(2L * half.length, 64);
-      there.copyFrom(MemorySegment.ofArray(half));
-      for (MemorySegment memory : new MemorySegment[] {MemorySegment.ofArray(half), there}) {
-        Bfloat16Matrix rows = new Bfloat16Matrix(memory, count, n, stride);
-        float[] out = new float[count];
-        Similarity.compare(metric, query, 0, rows, MemorySegment.ofArray(out), 0);
-        assertArrayEquals(expected, out);
-        float[] norms = new float[count];
-        Similarity.norms(rows, MemorySegment.ofArray(norms), 0);
-        for (int i = 0; i < count; i++) {
-          assertEquals(Similarity.norm(wide, i * stride, n), norms[i]);
-        }
+    }
+  }
+
+  private static void rowsOfBfloat16(Metric metric, int n, int count, int stride, double scale) {
+    short[] half = new short[count * stride];
+    float[] wide = new float[half.length];
+    Random random = new Random(n);
+    for (int i = 0; i < half.length; i++) {
+      half[i] = Bfloat16.fromFloat((float) (scale * random.nextGaussian()));
+      wide[i] = Bfloat16.toFloat(half[i]);
+    }
+    MemorySegment query = MemorySegment.ofArray(random(n, 8));
+    float[] expected = new float[count];
+    Similarity.compare(
+        metric,
+        query,
+        0,
+        new Matrix(MemorySegment.ofArray(wide), count, n, stride),
+        MemorySegment.ofArray(expected),
+        0);
+    MemorySegment there = Arena.ofAuto().allocate(2L * half.length, 64);
+    there.copyFrom(MemorySegment.ofArray(half));
+    for (MemorySegment memory : new MemorySegment[] {MemorySegment.ofArray(half), there}) {
+      Bfloat16Matrix rows = new Bfloat16Matrix(memory, count, n, stride);
+      float[] out = new float[count];
+      Similarity.compare(metric, query, 0, rows, MemorySegment.ofArray(out), 0);
+      assertArrayEquals(expected, out);
+      float[] norms = new float[count];
+      Similarity.norms(rows, MemorySegment.ofArray(norms), 0);
+      for (int i = 0; i < count; i++) {
+        assertEquals(Similarity.norm(wide, i * stride, n), norms[i]);
       }
     }
   }
