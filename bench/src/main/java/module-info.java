@@ -13,7 +13,10 @@ module dev.lanewise.bench {
 
   opens dev.lanewise.bench to
       info.picocli;
+  opens dev.lanewise.bench.scaling to
+      info.picocli;
 
   provides dev.lanewise.core.cli.Subcommand with
-      dev.lanewise.bench.BenchCommand;
+      dev.lanewise.bench.BenchCommand,
+      dev.lanewise.bench.scaling.ScalingCommand;
 }
