@@ -14,6 +14,7 @@ import dev.lanewise.core.distributed.Threads;
 import dev.lanewise.core.model.Gpt;
 import dev.lanewise.core.model.GptConfig;
 import dev.lanewise.core.model.GptInit;
+import dev.lanewise.core.model.LoraConfig;
 import dev.lanewise.core.nn.Share;
 import dev.lanewise.core.random.TorchGenerator;
 import dev.lanewise.core.tensor.ParameterBlock;
@@ -158,7 +159,8 @@ class DealtTrainingTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"dropout", "bf16", "recomputed", "epochs", "frozen", "wild", "overfit"})
+  @ValueSource(
+      strings = {"dropout", "bf16", "recomputed", "epochs", "frozen", "lora", "wild", "overfit"})
   void soDoesEveryKindOfRun(String kind) {
     TrainConfig.Builder builder = config(4).toBuilder();
     switch (kind) {
@@ -166,6 +168,7 @@ class DealtTrainingTest {
       case "recomputed" -> builder.recomputedBlocks(2);
       case "epochs" -> builder.epochs(true);
       case "frozen" -> builder.freeze(List.of("wte.*", "h.0.*"));
+      case "lora" -> builder.lora(new LoraConfig(2, 4, 0.1, LoraConfig.DEFAULT_TARGETS));
       case "wild" -> builder.learningRate(1e25).minLearningRate(1e24).clip(0).maxSkipped(100);
       case "overfit" -> builder.overfit(true);
       default -> {}
