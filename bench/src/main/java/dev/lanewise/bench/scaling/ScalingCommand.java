@@ -90,7 +90,7 @@ public final class ScalingCommand implements Subcommand {
         passes);
     out.print("| Gbit/s |");
     MACHINES.forEach(machines -> out.printf(Locale.ROOT, " %,d |", machines));
-    out.printf("%n| --- |%s%n", " ---: |".repeat(MACHINES.size()));
+    out.printf(Locale.ROOT, "%n| --- |%s%n", " ---: |".repeat(MACHINES.size()));
     for (double gigabits : GIGABITS) {
       Scaling.Network network = Scaling.Network.ofGigabits(gigabits, latency * 1e-6);
       out.printf(Locale.ROOT, "| %.0f |", gigabits);
