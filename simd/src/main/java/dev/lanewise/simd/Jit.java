@@ -32,7 +32,7 @@ import javax.management.ObjectName;
  * <p>Where the management modules are absent, nothing is done.
  */
 final class Jit {
-  private static final String DIRECTIVES =
+  static final String DIRECTIVES =
       """
       [{
         match: ["dev/lanewise/simd/AdamW.*", "dev/lanewise/simd/AttentionBackward.*",
