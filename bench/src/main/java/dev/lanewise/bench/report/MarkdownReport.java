@@ -18,7 +18,7 @@ public final class MarkdownReport {
   private static final String END = "<!-- /performance -->";
 
   /** Rows of a suite in the short form. */
-  private static final int ROWS = 7;
+  private static final int ROWS = 8;
 
   private final Report report;
   private final StringBuilder out = new StringBuilder();
