@@ -110,6 +110,11 @@ final class GemmJob implements Workers.Task {
 
   private Phase phase;
 
+  /** Distances of rows, and of elements of a row, of an A of few rows. */
+  private long fewRow;
+
+  private long fewStep;
+
   /** Depth that is counted, in pairs if there are pairs. */
   private int units;
 
@@ -172,10 +177,26 @@ final class GemmJob implements Workers.Task {
         return;
       }
       if (alpha == 1 && n >= Machine.LANES) {
-        tasks = Blocking.skinnyTasks(n, SKINNY_COLS, threads);
-        run(Phase.ROWS, tasks, threads);
+        multiplyRows(aRow, aStep, threads);
         return;
       }
+    }
+    if (hasStoredFloats
+        && n <= SkinnyKernel.ROWS
+        && aTransposed
+        && alpha == 1
+        && m >= Machine.LANES
+        && k >= 2 * LONG_ROW) {
+      // A's stored rows, times elements of B, are added up to columns of C.
+      exchange();
+      try {
+        long aRow = bTransposed ? aStride : Float.BYTES;
+        long aStep = bTransposed ? Float.BYTES : aStride;
+        multiplyRows(aRow, aStep, threads);
+      } finally {
+        exchange();
+      }
+      return;
     }
     if (hasStoredFloats && n <= SkinnyKernel.ROWS && !aTransposed && k >= LONG_ROW * n) {
       // The same with operands in each other's place: rows of A are what is read once.
@@ -199,6 +220,13 @@ final class GemmJob implements Workers.Task {
     } else {
       multiplyTiles(threads);
     }
+  }
+
+  private void multiplyRows(long aRow, long aStep, int threads) {
+    fewRow = aRow;
+    fewStep = aStep;
+    tasks = Blocking.skinnyTasks(n, SKINNY_COLS, threads);
+    run(Phase.ROWS, tasks, threads);
   }
 
   private void multiplyDots(long aRow, long aStep, int threads) {
@@ -443,7 +471,7 @@ final class GemmJob implements Workers.Task {
         long colAt = bAt + col * bStride;
         SkinnyKernel.dots(shared, m, b, colAt, bStride, cols, k, alpha, mine);
         if (isTurned) {
-          scatter(mine, col, cols);
+          scatter(mine, SkinnyKernel.SUMS, Machine.VECTOR_BYTES, col, cols, beta);
         } else {
           long at = cAt + 4L * col;
           long row = Machine.VECTOR_BYTES;
@@ -459,13 +487,14 @@ final class GemmJob implements Workers.Task {
   }
 
   /** Writes columns of the transposed product to rows of C. */
-  private void scatter(MemorySegment mine, int row, int rows) {
+  private void scatter(
+      MemorySegment mine, long productsAt, long stride, int row, int rows, float times) {
     for (int i = 0; i < rows; i++) {
       long at = cAt + (row + i) * cStride;
       for (int j = 0; j < m; j++) {
-        float product = mine.get(FLOAT, SkinnyKernel.SUMS + j * Machine.VECTOR_BYTES + 4L * i);
-        float old = beta == 0 ? 0 : c.get(FLOAT, at + 4L * j);
-        c.set(FLOAT, at + 4L * j, beta == 0 ? product : Math.fma(old, beta, product));
+        float product = mine.get(FLOAT, productsAt + j * stride + 4L * i);
+        float old = times == 0 ? 0 : c.get(FLOAT, at + 4L * j);
+        c.set(FLOAT, at + 4L * j, times == 0 ? product : Math.fma(old, times, product));
       }
     }
   }
@@ -475,8 +504,6 @@ final class GemmJob implements Workers.Task {
     int from = Blocking.start(task, tasks, n, Machine.LANES);
     int to = Blocking.start(task + 1, tasks, n, Machine.LANES);
     long row = Machine.VECTOR_BYTES * ((to - from + Machine.LANES - 1) / Machine.LANES);
-    long aRow = aTransposed ? Float.BYTES : aStride;
-    long aStep = aTransposed ? aStride : Float.BYTES;
     try (Scratch own = Scratch.take(Math.max(TEMP, m * row))) {
       MemorySegment mine = own.segment;
       for (int kb = 0; kb < blocks; kb++) {
@@ -484,9 +511,9 @@ final class GemmJob implements Workers.Task {
         mine.asSlice(0, m * row).fill((byte) 0);
         SkinnyKernel.addRows(
             a,
-            aAt + first * aStep,
-            aRow,
-            aStep,
+            aAt + first * fewStep,
+            fewRow,
+            fewStep,
             m,
             b,
             bAt + first * bStride + 4L * from,
@@ -495,10 +522,18 @@ final class GemmJob implements Workers.Task {
             to - from,
             mine,
             row);
-        long at = cAt + 4L * from;
-        Packing.merge(mine, 0, row, c, at, cStride, m, to - from, beta(kb));
+        if (isTurned) {
+          scatter(mine, 0, row, from, to - from, beta(kb));
+        } else {
+          long at = cAt + 4L * from;
+          Packing.merge(mine, 0, row, c, at, cStride, m, to - from, beta(kb));
+        }
       }
-      finish(blocks - 1, 0, m, from, to - from, mine);
+      if (isTurned) {
+        finish(blocks - 1, from, to - from, 0, m, mine);
+      } else {
+        finish(blocks - 1, 0, m, from, to - from, mine);
+      }
     }
   }
 
